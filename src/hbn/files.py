@@ -1,0 +1,182 @@
+"""Files: the one error family, atomic writes, small tables, checksums and the scratch store."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class HbnError(Exception):
+    """Something the user can act on: the message says what is wrong, where, and what to do."""
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; it becomes `path` only if the block succeeds.
+
+    An output of another stage may be a read-only hardlink into the DVC cache, so files are
+    always replaced and never written in place.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    temporary.chmod(0o644)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path | str, content: object) -> None:
+    """Write reviewable JSON: sorted keys, six significant digits, never NaN (ValueError)."""
+    text = json.dumps(_rounded(content), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path | str) -> dict:
+    """Read a JSON object; HbnError names the file when it is absent or malformed."""
+    try:
+        content = json.loads(existing(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HbnError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise HbnError(f"{path} should hold a JSON object, it holds a {type(content).__name__}")
+    return content
+
+
+def read_tsv(path: Path | str) -> list[dict[str, str]]:
+    """Read a tab-separated table with a header (BIDS) as rows of text."""
+    return _read_table(path, "\t")
+
+
+def write_tsv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
+    """Write a tab-separated table atomically; None becomes 'n/a' (BIDS)."""
+    _write_table(path, rows, columns, "\t", "n/a")
+
+
+def read_csv(path: Path | str) -> list[dict[str, str]]:
+    """Read a comma-separated table with a header as rows of text."""
+    return _read_table(path, ",")
+
+
+def write_csv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
+    """Write a comma-separated table atomically (six significant digits; None is empty)."""
+    _write_table(path, (_rounded(row) for row in rows), columns, ",", "")
+
+
+def existing(path: Path | str, made_by: str = "") -> Path:
+    """Return `path` if it exists, else raise HbnError naming it and the stage that makes it."""
+    path = Path(path)
+    if not path.exists():
+        advice = f"; run `dvc repro {made_by}` to make it" if made_by else ""
+        raise HbnError(f"{path} does not exist{advice}")
+    return path
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(content: object) -> str:
+    """SHA-256 of a JSON-able value (dict order does not matter), in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def code_digest(*modules: str) -> str:
+    """SHA-256 over the source of library modules, named as in `code_digest('signal', 'bids')`."""
+    here = Path(__file__).parent
+    return digest({name: sha256(here / f"{name}.py") for name in modules})
+
+
+class Store:
+    """Content-addressed files kept outside stage outputs, so that work survives DVC's clean-up.
+
+    DVC deletes a stage's outputs before running it. What a stage made for one recording is put
+    here under the digest of everything that decided it (input, parameters, code) and linked back
+    on the next run. Deleting the folder at any time costs only recomputation.
+    """
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+
+    def _path(self, key: str) -> Path:
+        return self.root / key[:2] / key
+
+    def fetch(self, key: str, destination: Path | str) -> bool:
+        """Link the stored file to `destination`; False when it is not stored."""
+        try:
+            _link(self._path(key), Path(destination))
+        except FileNotFoundError:
+            return False
+        os.utime(self._path(key))
+        return True
+
+    def put(self, key: str, source: Path | str) -> None:
+        """Store a finished file under `key`."""
+        _link(Path(source), self._path(key))
+
+    def trim(self, max_gb: float) -> None:
+        """Delete the least recently used files until at most `max_gb` (10^9 bytes) remain."""
+        entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in self.root.rglob("*") if p.is_file())
+        excess = sum(size for _, size, _ in entries) - max_gb * 1e9
+        for _, size, path in entries:
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= size
+
+
+def _link(source: Path, destination: Path) -> None:
+    """Hardlink `source` to `destination` atomically, or copy where links are not possible."""
+    with atomic(destination) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def _read_table(path: Path | str, delimiter: str) -> list[dict[str, str]]:
+    with open(existing(path), encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL))
+
+
+def _write_table(path: Path | str, rows: Iterable[dict], columns: list[str], delimiter: str, missing: str) -> None:
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n", restval=missing)
+        writer.writeheader()
+        writer.writerows({k: missing if v is None else v for k, v in row.items()} for row in rows)
+
+
+def _rounded(content: object) -> object:
+    """Round every float to six significant digits, so that reviews show changes that matter."""
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_rounded(value) for value in content]
+    if hasattr(content, "item"):  # a numpy scalar
+        content = content.item()
+    if isinstance(content, float):
+        if not math.isfinite(content):
+            raise ValueError("a number to be written is not finite")
+        return float(f"{content:.6g}")
+    return content

@@ -1,0 +1,151 @@
+"""The strict schema of params.yaml: types, ranges and the nearest valid key for a misspelt one."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hbn.files import HbnError, existing
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _distinct(values: list[str]) -> list[str]:
+    if len(set(values)) != len(values):
+        raise ValueError("the same name stands twice")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Names = Annotated[list[Name], AfterValidator(_distinct)]
+
+
+class Section(BaseModel):
+    """Frozen, no defaults, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    releases: Annotated[Names, Field(min_length=1)]
+    url: Annotated[str, Field(pattern=r"\{release\}")]
+    tasks: Annotated[Names, Field(min_length=1)]
+    n_participants: Annotated[int, Field(ge=0)]
+
+
+class Simulator(Section):
+    seed: Seed
+    metadata_dir: str
+    sfreq_hz: Literal[100, 250, 500]
+    file_format: Literal["set", "bdf"]
+    resting_cycles: Annotated[int, Field(ge=1, le=5)]
+    lead_in_s: Annotated[float, Field(ge=4, le=120)]
+    effect_p_factor: Fraction
+    effect_attention: Fraction
+    effect_internalizing: Fraction
+    effect_externalizing: Fraction
+    ramp_uv: Annotated[float, Field(ge=0, le=100)]
+    background_uv: Annotated[float, Field(gt=0, le=100)]
+
+
+class Preprocess(Section):
+    highpass_hz: Positive
+    lowpass_hz: Positive
+    notch_hz: Positive
+    sfreq_hz: Annotated[int, Field(ge=100, le=1000)]
+    flat_uv: Positive
+    noisy_z: Positive
+    min_neighbour_correlation: Fraction
+    max_bad_channel_fraction: Fraction
+    max_rejected_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _band_is_possible(self):
+        if not self.highpass_hz < self.lowpass_hz < self.sfreq_hz / 2:
+            raise ValueError("needs highpass_hz < lowpass_hz < sfreq_hz / 2")
+        return self
+
+
+class Windows(Section):
+    window_s: Positive
+    stride_s: Positive
+    trial_offset_s: Annotated[float, Field(ge=0)]
+
+
+class Splits(Section):
+    test_releases: Names
+    test_fraction: Fraction
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Exec(Section):
+    workers: Count
+    threads: Count
+    device: Literal["auto", "cpu", "cuda"]
+    scratch_gb: Positive
+
+
+class Params(Section):
+    """The whole of params.yaml, one field per section."""
+
+    data: Data
+    simulator: Simulator
+    preprocess: Preprocess
+    windows: Windows
+    splits: Splits
+    exec: Exec
+
+    @model_validator(mode="after")
+    def _test_releases_exist(self):
+        unknown = set(self.splits.test_releases) - set(self.data.releases)
+        if unknown:
+            raise ValueError(f"splits.test_releases names {sorted(unknown)}, which data.releases does not")
+        return self
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check params.yaml (YAML 1.2, so that 1e-4 is a number).
+
+    Raises HbnError with one line per problem: the key, the value, what is allowed.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(existing(path))
+    except YAMLError as error:
+        raise HbnError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        raise HbnError(f"{path} is refused:\n{problems}") from None
+
+
+def _explain(problem: dict) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    value = problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            siblings = _keys(problem["loc"][:-1])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), siblings, n=1)
+            advice = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(siblings)}"
+            return f"{key}: unknown key; {advice}"
+        case "missing":
+            return f"{key}: missing"
+        case "value_error":
+            text = problem["msg"].removeprefix("Value error, ")
+            return f"{key}: {text}" if key else text
+        case _:
+            reason = problem["msg"].removeprefix("Input should be ")
+            return f"{key}: {value!r} is not allowed, it should be {reason}"
+
+
+def _keys(location: tuple) -> list[str]:
+    model = Params
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
