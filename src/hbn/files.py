@@ -94,6 +94,12 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_tree(root: Path | str) -> str:
+    """SHA-256 over the names and contents of all files below `root`, in hexadecimal."""
+    root = Path(root)
+    return digest({p.relative_to(root).as_posix(): sha256(p) for p in sorted(root.rglob("*")) if p.is_file()})
+
+
 def digest(content: object) -> str:
     """SHA-256 of a JSON-able value (dict order does not matter), in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -103,6 +109,18 @@ def code_digest(*modules: str) -> str:
     """SHA-256 over the source of library modules, named as in `code_digest('signal', 'bids')`."""
     here = Path(__file__).parent
     return digest({name: sha256(here / f"{name}.py") for name in modules})
+
+
+def link(source: Path, destination: Path) -> None:
+    """Hardlink `source` to `destination` atomically, or copy where links are not possible."""
+    with atomic(destination) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 class Store:
@@ -122,7 +140,7 @@ class Store:
     def fetch(self, key: str, destination: Path | str) -> bool:
         """Link the stored file to `destination`; False when it is not stored."""
         try:
-            _link(self._path(key), Path(destination))
+            link(self._path(key), Path(destination))
         except FileNotFoundError:
             return False
         os.utime(self._path(key))
@@ -130,7 +148,7 @@ class Store:
 
     def put(self, key: str, source: Path | str) -> None:
         """Store a finished file under `key`."""
-        _link(Path(source), self._path(key))
+        link(Path(source), self._path(key))
 
     def trim(self, max_gb: float) -> None:
         """Delete the least recently used files until at most `max_gb` (10^9 bytes) remain."""
@@ -141,18 +159,6 @@ class Store:
                 break
             path.unlink(missing_ok=True)
             excess -= size
-
-
-def _link(source: Path, destination: Path) -> None:
-    """Hardlink `source` to `destination` atomically, or copy where links are not possible."""
-    with atomic(destination) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copyfile(source, temporary)
 
 
 def _read_table(path: Path | str, delimiter: str) -> list[dict[str, str]]:

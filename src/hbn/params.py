@@ -58,7 +58,7 @@ class Preprocess(Section):
     highpass_hz: Positive
     lowpass_hz: Positive
     notch_hz: Positive
-    sfreq_hz: Annotated[int, Field(ge=100, le=1000)]
+    sfreq_hz: Annotated[int, Field(ge=100, le=1000, multiple_of=100)]
     flat_uv: Positive
     noisy_z: Positive
     min_neighbour_correlation: Fraction
@@ -84,6 +84,50 @@ class Splits(Section):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Model(Section):
+    size: Literal["tiny", "small", "base", "large"]
+    patch_s: Annotated[float, Field(gt=0, le=0.125)]
+    n_spatial_filters: Count
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Training(Section):
+    """What the one training loop reads; part of every training stage's section."""
+
+    seed: Seed
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    gradient_clip: Positive
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    validate_every: Count
+    patience: Count
+
+
+class Pretrain(Training):
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)]
+    mask_radius_m: Positive
+    mask_block_s: Positive
+
+
+class Challenge1(Training):
+    target_sd_s: Positive
+    jitter_s: Annotated[float, Field(ge=0, le=0.4)]
+    auxiliary_weight: Annotated[float, Field(ge=0)]
+
+
+class Challenge2(Section):
+    n_regions: Annotated[int, Field(ge=1, le=129)]
+    ridge_alphas: Annotated[list[Positive], Field(min_length=1)]
+
+
+class Scores(Section):
+    n_bootstrap: Annotated[int, Field(ge=100)]
+    seed: Seed
+
+
 class Exec(Section):
     workers: Count
     threads: Count
@@ -99,6 +143,11 @@ class Params(Section):
     preprocess: Preprocess
     windows: Windows
     splits: Splits
+    model: Model
+    pretrain: Pretrain
+    challenge1: Challenge1
+    challenge2: Challenge2
+    scores: Scores
     exec: Exec
 
     @model_validator(mode="after")

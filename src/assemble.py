@@ -1,0 +1,73 @@
+"""One dataset out of the releases in data.releases, complete in itself for the training stages.
+
+Reads  data/windows/<release> of each listed release
+Writes data/dataset/   recordings (linked, not copied), recordings.csv, windows.npy, trials.csv,
+                       participants.csv, channels.csv (electrode positions)
+       metrics/dataset.json, plots/dataset/
+
+Windows of releases that are no longer listed are removed, so that what this stage depends on is the
+same with and without a history (DVC keeps the outputs of a matrix stage that is gone).
+"""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from hbn import bids
+from hbn.files import HbnError, atomic, existing, link, read_csv, write_csv, write_json
+from hbn.splits import SPLITS
+from hbn.stage import run
+from hbn.windows import RECORDING_COLUMNS
+
+
+def main(p) -> None:
+    source, target = Path("data/windows"), Path("data/dataset")
+    for stale in source.iterdir():
+        if stale.name not in p.data.releases:
+            shutil.rmtree(stale)
+
+    recordings, trials, participants, windows = [], [], [], []
+    for release in p.data.releases:
+        folder = existing(source / release, made_by=f"cache_windows@{release}")
+        offset = len(recordings)
+        recordings += read_csv(folder / "recordings.csv")
+        trials += read_csv(folder / "trials.csv")
+        participants += read_csv(folder / "participants.csv")
+        windows.append(np.load(folder / "windows.npy", allow_pickle=False) + np.array([offset, 0]))
+        for path in sorted((folder / "recordings").rglob("*.npy")):
+            link(path, target / "recordings" / release / path.relative_to(folder / "recordings"))
+
+    twice = [name for name, n in Counter(one["participant_id"] for one in participants).items() if n > 1]
+    if twice:
+        raise HbnError(f"participants in two releases: {', '.join(twice)}; drop one of the releases in data.releases")
+    counts = {
+        split: {
+            "participants": len(ids := {one["participant_id"] for one in participants if one["split"] == split}),
+            "trials": sum(trial["participant_id"] in ids for trial in trials),
+            "answered_trials": sum(trial["participant_id"] in ids and trial["rt_s"] != "" for trial in trials),
+        }
+        for split in SPLITS
+    }
+    if empty := [split for split in SPLITS if not counts[split]["participants"]]:
+        raise HbnError(
+            f"no participant in the {' and '.join(empty)} split; raise data.n_participants or change the section splits"
+        )
+
+    write_csv(target / "recordings.csv", recordings, RECORDING_COLUMNS)
+    write_csv(target / "trials.csv", trials, list(trials[0]) if trials else ["participant_id"])
+    write_csv(target / "participants.csv", participants, list(participants[0]))
+    with atomic(target / "windows.npy") as temporary, open(temporary, "wb") as file:
+        np.save(file, np.concatenate(windows))  # (N, 2): row of recordings.csv, start sample
+    positions = bids.electrode_positions_m()  # (C, 3)
+    rows = [
+        {"channel": name, "x_m": x, "y_m": y, "z_m": z}
+        for name, (x, y, z) in zip(bids.CHANNELS, positions, strict=True)
+    ]
+    write_csv(target / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
+    write_json("metrics/dataset.json", {"splits": counts, "windows": sum(map(len, windows))})
+
+
+if __name__ == "__main__":
+    run(main, reads=("data.releases",))

@@ -1,0 +1,120 @@
+"""Windows, trial table and participants of one release.
+
+Reads  data/preprocessed/<release>, data/raw/<release> (events, participants)
+Writes data/windows/<release>/   recordings (linked, not copied), recordings.csv, windows.npy, trials.csv,
+                                 participants.csv
+       metrics/windows/<release>.json
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from hbn import bids, events, splits
+from hbn.files import HbnError, atomic, existing, link, read_json, sha256_tree, write_csv, write_json
+from hbn.stage import run
+from hbn.windows import RECORDING_COLUMNS, samples, window_starts
+
+PARTICIPANT_COLUMNS = ["participant_id", "release", "split", "sex", "age_years", *bids.FACTORS]
+TRIAL_COLUMNS = [
+    *("recording", "release", "participant_id", "run", "trial", "onset_s", "start_sample", "side", "foreperiod_s"),
+    *("fast_block", "early_press", "outcome", "rt_s", "previous_outcome", "previous_rt_s"),
+]
+
+
+def main(p, release: str) -> None:
+    source = existing(Path("data/preprocessed") / release, made_by=f"preprocess@{release}")
+    raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
+    target = Path("data/windows") / release
+    rows, windows, trials, dropped = [], [], [], Counter()
+
+    for sidecar in sorted(source.glob("sub-*/*_eeg.json")):
+        recording = bids.Recording.of(sidecar.name)
+        info = read_json(sidecar)
+        array = np.load(sidecar.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        row = {
+            "recording": recording.stem,
+            "release": release,
+            "participant_id": recording.participant_id,
+            "task": recording.task,
+            "run": recording.run,
+            "samples": len(array),
+            "sfreq_hz": info["sfreq_hz"],
+            "scale_uv": info["scale_uv"],
+        }
+        link(sidecar.with_suffix(".npy"), target / "recordings" / recording.participant_id / f"{recording.stem}.npy")
+        table = events.read_events(raw / recording.folder / f"{recording.stem}_events.tsv")
+        window_samples = samples(p.windows.window_s, info["sfreq_hz"])
+        boundaries = [samples(e.onset_s, info["sfreq_hz"]) for e in table if e.value == "boundary"]
+        starts = window_starts(len(array), window_samples, samples(p.windows.stride_s, info["sfreq_hz"]), boundaries)
+        windows += [(len(rows), start) for start in starts]
+        rows.append(row)
+        if recording.task == events.CONTRAST_CHANGE:
+            found, reasons = events.contrast_trials(table, recording.run)
+            dropped += reasons
+            for trial in _with_previous(found):
+                start = samples(trial["onset_s"] + p.windows.trial_offset_s, info["sfreq_hz"])
+                if start + window_samples > len(array):
+                    dropped["window_after_end"] += 1
+                    continue
+                trials.append({**trial, **row, "start_sample": start})
+
+    participants = [_participant(one, p.splits) for one in bids.read_participants(raw)]
+    present = {row["participant_id"] for row in rows}
+    participants = [one for one in participants if one["participant_id"] in present]
+    if missing := present - {one["participant_id"] for one in participants}:
+        raise HbnError(f"{raw}/participants.tsv has no row for {', '.join(sorted(missing))}")
+
+    write_csv(target / "recordings.csv", rows, RECORDING_COLUMNS)
+    write_csv(target / "trials.csv", ({c: t[c] for c in TRIAL_COLUMNS} for t in trials), TRIAL_COLUMNS)
+    write_csv(target / "participants.csv", participants, PARTICIPANT_COLUMNS)
+    with atomic(target / "windows.npy") as temporary, open(temporary, "wb") as file:
+        np.save(file, np.array(windows, dtype=np.int64).reshape(-1, 2))  # (N, 2): row of recordings.csv, start sample
+    write_json(
+        Path("metrics/windows") / f"{release}.json",
+        {
+            "participants": len(participants),
+            "recordings": dict(Counter(row["task"] for row in rows)),
+            "windows": len(windows),
+            "trials": dict(Counter(trial["outcome"] for trial in trials)),
+            "fast_block_trials": sum(trial["fast_block"] for trial in trials),
+            "dropped_trials": dict(dropped),
+            "sha256": sha256_tree(target),
+        },
+    )
+
+
+def _with_previous(trials: list[events.Trial]) -> list[dict]:
+    """Trials as rows, each with the outcome and response time of the one before it in its block."""
+    rows = []
+    for i, trial in enumerate(trials):
+        before = trials[i - 1] if i and trials[i - 1].trial == trial.trial - 1 else None
+        rows.append(
+            {
+                **vars(trial),
+                "fast_block": int(trial.fast_block),
+                "early_press": int(trial.early_press),
+                "previous_outcome": before.outcome if before else None,
+                "previous_rt_s": before.rt_s if before else None,
+            }
+        )
+    return rows
+
+
+def _participant(one: bids.Participant, p) -> dict:
+    return {
+        "participant_id": one.participant_id,
+        "release": one.release,
+        "split": splits.split_of(
+            one.participant_id, one.release, p.test_releases, p.test_fraction, p.validation_fraction
+        ),
+        "sex": one.sex,
+        "age_years": one.age_years,
+        **dict.fromkeys(bids.FACTORS, None),
+        **(one.factors or {}),
+    }
+
+
+if __name__ == "__main__":
+    run(main, reads=("windows", "splits"))

@@ -1,0 +1,81 @@
+"""Scores and their confidence intervals over participants."""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+Score = Callable[..., float]
+
+
+def nrmse(y: np.ndarray, prediction: np.ndarray) -> float:
+    """Root mean square error over the population standard deviation of y: 1 is the test mean's score.
+
+    Source: the scoring rule of the EEG Foundation Challenge (NeurIPS 2025).
+    """
+    return float(np.sqrt(np.mean((y - prediction) ** 2)) / np.std(y))
+
+
+def mae(y: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean absolute error, in the unit of y."""
+    return float(np.mean(np.abs(y - prediction)))
+
+
+def pearson_r(y: np.ndarray, prediction: np.ndarray) -> float:
+    """Pearson correlation; 0 when the prediction is constant, which orders nothing."""
+    if np.std(prediction) < 1e-9 * (1 + np.abs(np.mean(prediction))) or np.std(y) == 0:
+        return 0.0
+    return float(np.corrcoef(y, prediction)[0, 1])
+
+
+def auroc(label: np.ndarray, score: np.ndarray) -> float | None:
+    """Area under the ROC curve; None when only one class is present."""
+    return float(roc_auc_score(label, score)) if 0 < np.sum(label) < len(label) else None
+
+
+def auroc_by_participant(label: np.ndarray, score: np.ndarray, participant: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Participants (P,) with both classes, their own AUROC (P,) and number of pairs of trials (P,).
+
+    A participant's overall rate, which pooled AUROC rewards, does not help within a participant.
+    """
+    rows = []
+    for one in np.unique(participant):
+        mine = participant == one
+        area = auroc(label[mine], score[mine])
+        if area is not None:
+            rows.append((one, area, float(np.sum(label[mine] == 1) * np.sum(label[mine] == 0))))
+    names, areas, pairs = zip(*rows, strict=True) if rows else ((), (), ())
+    return np.array(names), np.array(areas), np.array(pairs)
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float | None:
+    """Mean of `values` (N,) weighted by `weights` (N,); None when there is nothing to average."""
+    return float(np.average(values, weights=weights)) if len(values) else None
+
+
+def with_interval(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_bootstrap: int, seed: int) -> dict:
+    """`score(*arrays)` with its 95 % percentile bootstrap interval over participants.
+
+    participant and each array are (N,); whole participants are drawn with replacement, because
+    trials of one participant are not independent. Returns {'value', 'low', 'high'}; keys whose
+    score is undefined are left out.
+    """
+    value = score(*arrays)
+    if value is None:
+        return {}
+    draws = list(bootstrap(score, participant, *arrays, n_bootstrap=n_bootstrap, seed=seed))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def bootstrap(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Scores (<= n_bootstrap,) of samples of participants drawn with replacement; undefined ones are left out."""
+    rows = [np.flatnonzero(participant == one) for one in np.unique(participant)]
+    rng = np.random.default_rng(seed)
+    draws = []
+    for _ in range(n_bootstrap):
+        drawn = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
+        value = score(*(array[drawn] for array in arrays))
+        if value is not None and np.isfinite(value):
+            draws.append(value)
+    return np.array(draws)

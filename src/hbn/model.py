@@ -1,0 +1,245 @@
+"""The network: an encoder from microvolts to tokens, and the heads of the three training stages.
+
+Everything the network needs at inference is inside it: resampling to its own 100 Hz, normalisation,
+clipping. Inputs are (B, C, T) in microvolts, average-referenced and filtered to 0.5-45 Hz.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hbn.files import HbnError, atomic, existing
+
+SFREQ_HZ = 100  # of the network; the signal holds nothing above 45 Hz, so every 5th sample of 500 Hz is enough
+CLIP = 5.0  # standard deviations
+SIZES = {"tiny": (96, 4), "small": (192, 6), "base": (512, 8), "large": (1024, 10)}  # width, blocks
+BANDS_HZ = ((1, 4), (4, 8), (8, 13), (13, 20), (20, 30), (30, 45))
+
+
+def spatial_prior(positions_m: Tensor, length_m: float = 0.03) -> Tensor:
+    """Matrix (C, C) whose product with white noise is a smooth function on the scalp.
+
+    The Cholesky factor of a squared-exponential kernel between electrodes (a Gaussian process
+    prior): a filter w = L z with small z changes little between neighbouring electrodes.
+    """
+    distance_m = torch.cdist(positions_m.double(), positions_m.double())
+    kernel = torch.exp(-0.5 * (distance_m / length_m) ** 2)
+    factor = torch.linalg.cholesky(kernel + 0.05 * torch.eye(len(kernel), dtype=torch.float64))
+    return factor.float()
+
+
+class Block(nn.Module):
+    """Residual block over tokens (B, N, D): a dilated convolution of width 3 and a linear layer.
+
+    The convolution is one matrix product over the three shifted copies: on a CPU much faster than
+    a depthwise convolution, and quantised like any linear layer.
+    """
+
+    def __init__(self, width: int, dilation: int, dropout: float):
+        super().__init__()
+        self.dilation = dilation
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Linear(3 * width, 2 * width)
+        self.out = nn.Linear(2 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        d, n = self.dilation, h.shape[1]
+        padded = F.pad(h, (0, 0, d, d))  # (B, N + 2d, D)
+        h = torch.cat([padded[:, :n], h, padded[:, 2 * d :]], dim=-1)  # (B, N, 3D)
+        return x + self.dropout(self.out(F.gelu(self.mix(h))))
+
+
+class Encoder(nn.Module):
+    """(B, C, T) microvolts at `sfreq_hz` -> tokens (B, N, D), one per `patch_s`.
+
+    The weights do not depend on `sfreq_hz`, which must be a multiple of 100 Hz.
+    """
+
+    def __init__(
+        self,
+        positions_m: Tensor,
+        sfreq_hz: int,
+        window_s: float,
+        size: str,
+        patch_s: float,
+        n_spatial_filters: int,
+        dropout: float,
+    ):
+        super().__init__()
+        width, depth = SIZES[size]
+        self.step = _whole(sfreq_hz / SFREQ_HZ, "preprocess.sfreq_hz should be a multiple of 100 Hz")
+        self.patch_samples = _whole(patch_s * SFREQ_HZ, "model.patch_s should be whole samples at 100 Hz")
+        self.n_tokens = _whole(window_s / patch_s, "windows.window_s should be a multiple of model.patch_s")
+        self.width, self.n_channels = width, len(positions_m)
+        self.register_buffer("positions_m", positions_m)
+        self.register_buffer("prior", spatial_prior(positions_m), persistent=False)
+        self.spatial = nn.Parameter(torch.randn(self.n_channels, n_spatial_filters) / self.n_channels)
+        self.patch = nn.Linear(self.patch_samples * n_spatial_filters, width)
+        self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, width))
+        self.blocks = nn.Sequential(*(Block(width, 2 ** (i % 3), dropout) for i in range(depth)))
+        self.norm = nn.LayerNorm(width)
+
+    def resample(self, x_uv: Tensor) -> Tensor:
+        """(B, C, T) at the data's rate -> (B, T', C) at 100 Hz."""
+        return x_uv[..., :: self.step].transpose(1, 2)
+
+    def normalise(self, x_uv: Tensor) -> Tensor:
+        """Z-score per window and channel of (B, T', C), clipped; a flat channel becomes zero."""
+        centred = x_uv - x_uv.mean(dim=1, keepdim=True)
+        sd = centred.square().mean(dim=1, keepdim=True).sqrt()
+        return (centred / (sd + 0.1)).clamp(-CLIP, CLIP)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Normalised (B, T', C) -> tokens (B, N, D)."""
+        sources = x @ (self.prior @ self.spatial)  # (B, T', S)
+        patches = sources.reshape(len(x), self.n_tokens, -1)  # (B, N, P * S)
+        return self.norm(self.blocks(self.patch(patches) + self.position))
+
+    def forward(self, x_uv: Tensor) -> Tensor:
+        return self.tokens(self.normalise(self.resample(x_uv)))
+
+
+class MaskedPretraining(nn.Module):
+    """Reconstruction of masked (channel, token) patches from the others."""
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = nn.Linear(encoder.width, encoder.patch_samples * encoder.n_channels)
+
+    def forward(self, x_uv: Tensor, mask: Tensor) -> Tensor:
+        """Loss of windows (B, C, T) under a mask (B, N, C), true where the input is hidden.
+
+        Smooth L1 in standard deviations, so that artefacts do not dominate.
+        """
+        encoder = self.encoder
+        x = encoder.normalise(encoder.resample(x_uv))  # (B, T', C)
+        patches = x.reshape(len(x), encoder.n_tokens, encoder.patch_samples, -1)  # (B, N, P, C)
+        visible = patches * ~mask[:, :, None]
+        prediction = self.decoder(encoder.tokens(visible.reshape(x.shape))).reshape(patches.shape)
+        error = F.smooth_l1_loss(prediction, patches, reduction="none")
+        return (error * mask[:, :, None]).sum() / (mask.sum() * encoder.patch_samples).clamp(min=1)
+
+
+class ResponseTime(nn.Module):
+    """Challenge 1: a distribution over what a trial leads to.
+
+    Outcomes are the time bins of the window (two per token), a press before the window and no
+    response. The predicted response time is the expectation over the outcomes with a response.
+    """
+
+    BINS_PER_TOKEN = 2
+
+    def __init__(self, encoder: Encoder, window_s: float, trial_offset_s: float):
+        super().__init__()
+        self.encoder = encoder
+        n_bins = encoder.n_tokens * self.BINS_PER_TOKEN
+        self.bin_s = window_s / n_bins
+        self.trial_offset_s = trial_offset_s
+        centres_s = trial_offset_s + self.bin_s * (torch.arange(n_bins) + 0.5)
+        self.register_buffer("centres_s", torch.cat([centres_s, torch.tensor([trial_offset_s / 2])]), persistent=False)
+        self.time = nn.Linear(encoder.width, self.BINS_PER_TOKEN)
+        self.time_prior = nn.Parameter(torch.zeros(n_bins))
+        self.outside = nn.Linear(2 * encoder.width, 2)  # early, no response
+        self.auxiliary = nn.Linear(2 * encoder.width, 2)  # pressed right, correct
+
+    def logits(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
+        """Outcome logits (B, bins + 2: time bins, early, no response) and auxiliary logits (B, 2)."""
+        tokens = self.encoder(x_uv)  # (B, N, D)
+        time = self.time(tokens).flatten(1) + self.time_prior  # (B, bins)
+        when = time.reshape(len(time), -1, self.BINS_PER_TOKEN).logsumexp(-1).softmax(-1)  # (B, N)
+        at_response = (when[:, :, None] * tokens).sum(1)
+        pooled = torch.cat([tokens.mean(1), at_response], dim=-1)  # (B, 2D)
+        return torch.cat([time, self.outside(pooled)], dim=-1), self.auxiliary(pooled)
+
+    def forward(self, x_uv: Tensor) -> Tensor:
+        """(B, 3): expected response time in s, P(no response), P(correct | response)."""
+        outcome, auxiliary = self.logits(x_uv)
+        probability = outcome.softmax(-1)
+        answered = probability[:, :-1]
+        rt_s = (answered * self.centres_s).sum(-1) / answered.sum(-1)
+        return torch.stack([rt_s, probability[:, -1], auxiliary[:, 1].sigmoid()], dim=-1)
+
+    def targets(self, rt_s: Tensor, sd_s: float) -> Tensor:
+        """Target distributions (B, bins + 2) of response times (B,); NaN means no response.
+
+        The mass of a Gaussian around the response time in each bin; what lies before the window is
+        'early', what lies after belongs to the last bin.
+        """
+        n_bins = len(self.time_prior)
+        edges = self.trial_offset_s + self.bin_s * torch.arange(n_bins + 1, device=rt_s.device)
+        answered = ~rt_s.isnan()
+        z = (edges - rt_s.nan_to_num()[:, None]) / sd_s  # (B, bins + 1)
+        cumulative = torch.special.ndtr(z)
+        cumulative[:, -1] = 1.0
+        mass = torch.cat([cumulative.diff(dim=1), cumulative[:, :1]], dim=1) * answered[:, None]
+        return torch.cat([mass, (~answered)[:, None].to(mass.dtype)], dim=1)
+
+
+class Factors(nn.Module):
+    """Challenge 2: four factors as a linear read-out of spectral and encoder features of a window.
+
+    The read-out is linear, so a participant's prediction is the mean of the window predictions.
+    """
+
+    def __init__(self, encoder: Encoder, n_regions: int, n_outputs: int):
+        super().__init__()
+        self.encoder = encoder
+        n_samples = encoder.n_tokens * encoder.patch_samples
+        time = torch.arange(n_samples, dtype=torch.float64)
+        hz = torch.arange(math.ceil(BANDS_HZ[-1][1] * n_samples / SFREQ_HZ) + 1, dtype=torch.float64)
+        angle = 2 * torch.pi * time[:, None] * hz / n_samples  # (T', F)
+        taper = torch.hann_window(n_samples, periodic=False, dtype=torch.float64)[:, None]
+        self.register_buffer("fourier", (taper * torch.cat([angle.cos(), angle.sin()], 1)).float(), persistent=False)
+        hz = hz * SFREQ_HZ / n_samples
+        bands = torch.stack([((hz >= low) & (hz < high)).double() for low, high in BANDS_HZ], 1)  # (F, bands)
+        self.register_buffer("bands", (bands / bands.sum(0)).float(), persistent=False)
+        vectors = torch.linalg.eigh(encoder.prior @ encoder.prior.T).eigenvectors
+        regions = vectors[:, -n_regions:].flip(1)
+        peak = regions.gather(0, regions.abs().argmax(0, keepdim=True))
+        regions = regions * peak.sign()  # eigenvectors have no sign of their own
+        self.register_buffer("regions", regions / len(regions) ** 0.5)
+        self.n_features = n_regions * len(BANDS_HZ) + encoder.width
+        self.readout = nn.Linear(self.n_features, n_outputs)
+
+    def features(self, x_uv: Tensor) -> Tensor:
+        """(B, C, T) -> (B, bands * regions + D): log band power on smooth components, mean token."""
+        x = self.encoder.resample(x_uv)  # (B, T', C)
+        x = x - x.mean(dim=1, keepdim=True)
+        spectrum = self.fourier.T @ x  # (B, 2F, C)
+        cosine, sine = spectrum.chunk(2, dim=1)
+        power = (cosine.square() + sine.square()).transpose(1, 2) @ self.bands  # (B, C, bands)
+        log_power = (power + 1.0).log()
+        spectral = (log_power.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
+        return torch.cat([spectral, self.encoder(x_uv).mean(1)], dim=-1)
+
+    def forward(self, x_uv: Tensor) -> Tensor:
+        return self.readout(self.features(x_uv))
+
+
+def save(path: Path | str, network: nn.Module, **about: object) -> None:
+    """Write a network's weights and plain facts about it ('about': text, numbers, lists, dicts)."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"state": state, **about}, file)
+
+
+def load_file(path: Path | str, made_by: str) -> dict:
+    """Read what `save` wrote; HbnError names the stage that makes an absent or damaged file."""
+    try:
+        return torch.load(existing(path, made_by), map_location="cpu", weights_only=True)
+    except HbnError:
+        raise
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise HbnError(f"{path} is not a readable model file ({error}); run `dvc repro -f {made_by}`") from error
+
+
+def _whole(value: float, message: str) -> int:
+    if abs(value - round(value)) > 1e-6 or round(value) < 1:
+        raise HbnError(f"{message} ({value:g} is no whole number)")
+    return round(value)

@@ -1,0 +1,221 @@
+"""The one training loop of all stages, its data, its checkpoints and the choice of device."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hbn import params
+from hbn.files import HbnError, atomic, digest, existing, read_csv, sha256, write_csv
+from hbn.model import Encoder
+from hbn.windows import WindowCache, samples
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The assembled dataset: window cache, participants, trials, electrode positions."""
+
+    cache: WindowCache
+    windows: np.ndarray  # (N, 2): recording, start sample
+    trials: list[dict[str, str]]
+    participants: dict[str, dict[str, str]]
+    positions_m: Tensor  # (C, 3)
+    window_samples: int
+
+    @classmethod
+    def open(cls, root: Path | str, window_s: float) -> "Dataset":
+        root = existing(root, made_by="assemble")
+        cache = WindowCache(root)
+        channels = read_csv(root / "channels.csv")
+        return cls(
+            cache=cache,
+            windows=np.load(root / "windows.npy", mmap_mode="r", allow_pickle=False),
+            trials=read_csv(root / "trials.csv"),
+            participants={row["participant_id"]: row for row in read_csv(root / "participants.csv")},
+            positions_m=torch.tensor([[float(row[axis]) for axis in ("x_m", "y_m", "z_m")] for row in channels]),
+            window_samples=samples(window_s, cache.sfreq_hz),
+        )
+
+    def encoder(self, p: params.Model) -> Encoder:
+        """A new encoder with random weights for this dataset's montage, rate and window."""
+        window_s = self.window_samples / self.cache.sfreq_hz
+        return Encoder(
+            self.positions_m, round(self.cache.sfreq_hz), window_s, p.size, p.patch_s, p.n_spatial_filters, p.dropout
+        )
+
+    def split_windows(self, split: str) -> np.ndarray:
+        """Windows (N, 2) of the participants of one split."""
+        mine = np.array([self.participants[r["participant_id"]]["split"] == split for r in self.cache.recordings])
+        return self.windows[mine[self.windows[:, 0]]]
+
+    def split_trials(self, split: str) -> list[dict[str, str]]:
+        """Trials of the participants of one split."""
+        return [t for t in self.trials if self.participants[t["participant_id"]]["split"] == split]
+
+    def trial_windows(self, trials: list[dict[str, str]]) -> np.ndarray:
+        """Windows (N, 2) of trials."""
+        rows = [(self.cache.row[t["recording"]], int(t["start_sample"])) for t in trials]
+        return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+    def batch_uv(self, windows: np.ndarray) -> Tensor:
+        """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
+        data, scale_uv = self.cache.gather(windows[:, 0], windows[:, 1], self.window_samples)
+        return (torch.from_numpy(data).float() * torch.from_numpy(scale_uv)[:, None, None]).transpose(1, 2)
+
+
+class Sampler:
+    """Which items make the batch of a step: a function of (seed, step) alone, so resuming is exact."""
+
+    def __init__(self, n_items: int, batch_size: int, seed: int):
+        if n_items < 1:
+            raise HbnError("nothing to train on: the training split is empty; raise data.n_participants")
+        self.n_items, self.batch_size, self.seed = n_items, min(batch_size, n_items), seed
+        self.batches_per_epoch = n_items // self.batch_size
+
+    def __call__(self, step: int) -> np.ndarray:
+        epoch, batch = divmod(step, self.batches_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.n_items)
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+def fit(
+    network: nn.Module,
+    loss: Callable[[nn.Module, int], Tensor],
+    validate: Callable[[nn.Module], float],
+    p: params.Training,
+    checkpoint: Path,
+    curve: Path,
+) -> None:
+    """Train `network` in place; it ends with the averaged weights of the best validation loss.
+
+    `loss(network, step)` must depend on its arguments alone (randomness drawn from torch's global
+    generator is seeded by the step). A run killed at any moment goes on from `checkpoint` and ends
+    with the very weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
+    losses that grows while training. Raises HbnError on a loss that is not finite.
+    """
+    average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    decayed, plain = _parameter_groups(network)
+    groups = [{"params": decayed, "weight_decay": p.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=p.learning_rate)
+    step, history, best, best_state, running = 0, [], math.inf, average, []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average, best_state, best = saved["average"], saved["best_state"], saved["best"]
+        step, history = saved["step"], saved["history"]
+        log.info("resuming at step %d of %d", step, p.steps)
+
+    bar = tqdm(total=p.steps, initial=step, unit="step", disable=None)
+    while step < p.steps and not _converged(history, p.patience):
+        torch.manual_seed(p.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = p.learning_rate * schedule(step, p.warmup_steps, p.steps)
+        network.train()
+        value = loss(network, step)
+        if not torch.isfinite(value):
+            raise HbnError(
+                f"loss {value.item()} at step {step}: lower learning_rate or gradient_clip; "
+                f"the last good state is step {history[-1]['step'] if history else 0} in {checkpoint}"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), p.gradient_clip)
+        optimizer.step()
+        step += 1
+        running.append(value.item())
+        with torch.no_grad():
+            decay = min(p.ema_decay, step / (step + 10))
+            for name, tensor in network.state_dict().items():
+                average[name].lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average[name].copy_(tensor)
+        bar.update()
+        if step % p.validate_every == 0 or step == p.steps:
+            score = _validate_average(network, average, validate)
+            history.append({"step": step, "train": float(np.mean(running)), "validation": score})
+            running = []
+            if score < best:
+                best, best_state = score, {name: tensor.clone() for name, tensor in average.items()}
+            bar.set_postfix(train=f"{history[-1]['train']:.4f}", validation=f"{score:.4f}")
+            write_csv(curve, history, ["step", "train", "validation"])
+            with atomic(checkpoint) as temporary:
+                torch.save(
+                    {
+                        **{"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average},
+                        **{"best_state": best_state, "best": best, "step": step, "history": history},
+                    },
+                    temporary,
+                )
+    bar.close()
+    write_csv(curve, history, ["step", "train", "validation"])
+    network.load_state_dict(best_state)
+    network.eval()
+    log.info("best validation loss %.4f, %d steps", best, step)
+
+
+def schedule(step: int, warmup_steps: int, steps: int) -> float:
+    """Share of the learning rate: linear warm-up, then a cosine to zero."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+def checkpoint_path(scratch: Path, stage: str, *inputs: Path, **decides: object) -> Path:
+    """Where a run keeps its checkpoint: a name that changes with all that decides the result.
+
+    Covers the parameters in `decides`, the library's code and the small files in `inputs`, so that
+    a checkpoint of another run is never resumed.
+    """
+    code = sorted(sha256(path) for path in Path(__file__).parent.glob("*.py"))
+    facts = {"inputs": [sha256(path) for path in inputs], "code": code, **decides}
+    return scratch / "checkpoints" / f"{stage}-{digest(facts)[:16]}.pt"
+
+
+def choose_device(device: str, threads: int) -> torch.device:
+    """Set up deterministic arithmetic and return the device that `exec.device` asks for."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise HbnError("exec.device is cuda, but PyTorch sees no CUDA device; set it to cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def predict(
+    network: Callable[[Tensor], Tensor], dataset: Dataset, windows: np.ndarray, batch_size: int = 256
+) -> np.ndarray:
+    """Outputs (N, ...) of `network` on windows (N, 2), in order."""
+    with torch.inference_mode():
+        parts = [
+            network(dataset.batch_uv(windows[i : i + batch_size])).cpu() for i in range(0, len(windows), batch_size)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def _validate_average(network: nn.Module, average: dict[str, Tensor], validate: Callable[[nn.Module], float]) -> float:
+    """Validation loss of the averaged weights; the network's own are put back."""
+    own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(average)
+    network.eval()
+    with torch.inference_mode():
+        score = validate(network)
+    network.load_state_dict(own)
+    return score
+
+
+def _converged(history: list[dict], patience: int) -> bool:
+    """Whether the last `patience` validations brought no better loss."""
+    losses = [row["validation"] for row in history]
+    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def _parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices, which are decayed, and vectors (biases, norms), which are not."""
+    every = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [x for x in every if x.ndim > 1], [x for x in every if x.ndim <= 1]
