@@ -2,7 +2,7 @@
 
 Reads  data/windows/<release> of each listed release
 Writes data/dataset/   recordings (linked, not copied), recordings.csv, windows.npy, trials.csv,
-                       participants.csv, channels.csv (electrode positions)
+                       participants.csv, channels.csv (electrode positions), about.json
        metrics/dataset.json, plots/dataset/
 
 Windows of releases that are no longer listed are removed, so that what this stage depends on is the
@@ -18,7 +18,7 @@ import numpy as np
 from hbn import bids
 from hbn.files import HbnError, atomic, existing, link, read_csv, write_csv, write_json
 from hbn.splits import SPLITS
-from hbn.stage import run
+from hbn.stage import data_source, run
 from hbn.windows import RECORDING_COLUMNS
 
 
@@ -66,8 +66,10 @@ def main(p) -> None:
         for name, (x, y, z) in zip(bids.CHANNELS, positions, strict=True)
     ]
     write_csv(target / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
-    write_json("metrics/dataset.json", {"splits": counts, "windows": sum(map(len, windows))})
+    source = data_source(p.data.url)
+    write_json(target / "about.json", {"source": source})
+    write_json("metrics/dataset.json", {"source": source, "splits": counts, "windows": sum(map(len, windows))})
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.releases",))
+    run(main, reads=("data.releases", "data.url"))

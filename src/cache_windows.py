@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from hbn import bids, events, splits
-from hbn.files import HbnError, atomic, existing, link, read_json, sha256_tree, write_csv, write_json
-from hbn.stage import run
+from hbn.files import HbnError, atomic, digest, existing, link, read_json, sha256, write_csv, write_json
+from hbn.stage import data_source, run
 from hbn.windows import RECORDING_COLUMNS, samples, window_starts
 
 PARTICIPANT_COLUMNS = ["participant_id", "release", "split", "sex", "age_years", *bids.FACTORS]
@@ -42,6 +42,7 @@ def main(p, release: str) -> None:
             "samples": len(array),
             "sfreq_hz": info["sfreq_hz"],
             "scale_uv": info["scale_uv"],
+            "sha256": sha256(sidecar.with_suffix(".npy")),
         }
         link(sidecar.with_suffix(".npy"), target / "recordings" / recording.participant_id / f"{recording.stem}.npy")
         table = events.read_events(raw / recording.folder / f"{recording.stem}_events.tsv")
@@ -74,13 +75,14 @@ def main(p, release: str) -> None:
     write_json(
         Path("metrics/windows") / f"{release}.json",
         {
+            "source": data_source(p.data.url),
             "participants": len(participants),
             "recordings": dict(Counter(row["task"] for row in rows)),
             "windows": len(windows),
             "trials": dict(Counter(trial["outcome"] for trial in trials)),
             "fast_block_trials": sum(trial["fast_block"] for trial in trials),
             "dropped_trials": dict(dropped),
-            "sha256": sha256_tree(target),
+            "sha256": digest({path.name: sha256(path) for path in sorted(target.glob("*.*"))}),
         },
     )
 
@@ -117,4 +119,4 @@ def _participant(one: bids.Participant, p) -> dict:
 
 
 if __name__ == "__main__":
-    run(main, reads=("windows", "splits"))
+    run(main, reads=("data.url", "windows", "splits"))

@@ -94,12 +94,6 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_tree(root: Path | str) -> str:
-    """SHA-256 over the names and contents of all files below `root`, in hexadecimal."""
-    root = Path(root)
-    return digest({p.relative_to(root).as_posix(): sha256(p) for p in sorted(root.rglob("*")) if p.is_file()})
-
-
 def digest(content: object) -> str:
     """SHA-256 of a JSON-able value (dict order does not matter), in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from sklearn import metrics as sk
 
 Score = Callable[..., float]
 
@@ -30,7 +30,12 @@ def pearson_r(y: np.ndarray, prediction: np.ndarray) -> float:
 
 def auroc(label: np.ndarray, score: np.ndarray) -> float | None:
     """Area under the ROC curve; None when only one class is present."""
-    return float(roc_auc_score(label, score)) if 0 < np.sum(label) < len(label) else None
+    return float(sk.roc_auc_score(label, score)) if 0 < np.sum(label) < len(label) else None
+
+
+def roc_curve(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates of all useful thresholds."""
+    return sk.roc_curve(label, score)[:2]
 
 
 def auroc_by_participant(label: np.ndarray, score: np.ndarray, participant: np.ndarray) -> tuple[np.ndarray, ...]:

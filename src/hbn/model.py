@@ -117,13 +117,20 @@ class MaskedPretraining(nn.Module):
 
         Smooth L1 in standard deviations, so that artefacts do not dominate.
         """
-        encoder = self.encoder
-        x = encoder.normalise(encoder.resample(x_uv))  # (B, T', C)
-        patches = x.reshape(len(x), encoder.n_tokens, encoder.patch_samples, -1)  # (B, N, P, C)
-        visible = patches * ~mask[:, :, None]
-        prediction = self.decoder(encoder.tokens(visible.reshape(x.shape))).reshape(patches.shape)
-        error = F.smooth_l1_loss(prediction, patches, reduction="none")
-        return (error * mask[:, :, None]).sum() / (mask.sum() * encoder.patch_samples).clamp(min=1)
+        patches = self._patches(x_uv)
+        visible = (patches * ~mask[:, :, None]).flatten(1, 2)  # (B, T', C)
+        prediction = self.decoder(self.encoder.tokens(visible)).reshape(patches.shape)
+        return _masked_loss(prediction, patches, mask)
+
+    def baseline(self, x_uv: Tensor, mask: Tensor) -> Tensor:
+        """The loss of predicting zero, the mean of every normalised channel."""
+        patches = self._patches(x_uv)
+        return _masked_loss(torch.zeros_like(patches), patches, mask)
+
+    def _patches(self, x_uv: Tensor) -> Tensor:
+        """Normalised windows cut into tokens (B, N, P, C)."""
+        x = self.encoder.normalise(self.encoder.resample(x_uv))  # (B, T', C)
+        return x.reshape(len(x), self.encoder.n_tokens, self.encoder.patch_samples, -1)
 
 
 class ResponseTime(nn.Module):
@@ -237,6 +244,12 @@ def load_file(path: Path | str, made_by: str) -> dict:
         raise
     except Exception as error:  # torch raises many kinds for a damaged file
         raise HbnError(f"{path} is not a readable model file ({error}); run `dvc repro -f {made_by}`") from error
+
+
+def _masked_loss(prediction: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
+    """Mean smooth L1 of (B, N, P, C) over the patches that mask (B, N, C) hides."""
+    error = F.smooth_l1_loss(prediction, patches, reduction="none") * mask[:, :, None]
+    return error.sum() / (mask.sum() * patches.shape[2]).clamp(min=1)
 
 
 def _whole(value: float, message: str) -> int:

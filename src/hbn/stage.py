@@ -44,6 +44,11 @@ def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
     return seen
 
 
+def data_source(url: str) -> str:
+    """What metrics files name as the origin of their numbers."""
+    return "simulated" if url.startswith("simulated://") else url
+
+
 def scratch() -> Path:
     """The folder for work that outlives a stage's run (see files.Store).
 

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hbn import params
-from hbn.files import HbnError, atomic, digest, existing, read_csv, sha256, write_csv
-from hbn.model import Encoder
+from hbn.files import HbnError, atomic, digest, existing, read_csv, read_json, sha256, write_csv
+from hbn.model import Encoder, load_file
 from hbn.windows import WindowCache, samples
 
 log = logging.getLogger(__name__)
+
+DATASET = Path("data/dataset")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Dataset:
     participants: dict[str, dict[str, str]]
     positions_m: Tensor  # (C, 3)
     window_samples: int
+    source: str  # 'simulated' or where the data came from
 
     @classmethod
     def open(cls, root: Path | str, window_s: float) -> "Dataset":
@@ -42,6 +45,7 @@ class Dataset:
             participants={row["participant_id"]: row for row in read_csv(root / "participants.csv")},
             positions_m=torch.tensor([[float(row[axis]) for axis in ("x_m", "y_m", "z_m")] for row in channels]),
             window_samples=samples(window_s, cache.sfreq_hz),
+            source=read_json(root / "about.json")["source"],
         )
 
     def encoder(self, p: params.Model) -> Encoder:
@@ -69,6 +73,18 @@ class Dataset:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
         data, scale_uv = self.cache.gather(windows[:, 0], windows[:, 1], self.window_samples)
         return (torch.from_numpy(data).float() * torch.from_numpy(scale_uv)[:, None, None]).transpose(1, 2)
+
+
+def load_encoder(path: Path | str, dataset: Dataset, p: params.Model) -> Encoder:
+    """The pretrained encoder for this dataset; HbnError if it was made for another shape."""
+    encoder = dataset.encoder(p)
+    try:
+        encoder.load_state_dict(load_file(path, made_by="pretrain")["state"])
+    except RuntimeError as error:
+        raise HbnError(
+            f"{path} does not fit the section model or the montage ({error}); run `dvc repro pretrain`"
+        ) from None
+    return encoder
 
 
 class Sampler:

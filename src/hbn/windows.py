@@ -10,7 +10,9 @@ import numpy as np
 
 from hbn.files import HbnError, existing, read_csv
 
-RECORDING_COLUMNS = ["recording", "release", "participant_id", "task", "run", "samples", "sfreq_hz", "scale_uv"]
+RECORDING_COLUMNS = [
+    *("recording", "release", "participant_id", "task", "run", "samples", "sfreq_hz", "scale_uv", "sha256")
+]
 
 
 def samples(duration_s: float, sfreq_hz: float) -> int:

@@ -1,0 +1,177 @@
+"""Challenge 1: response time and hit or miss of every trial of contrast change detection.
+
+Reads  data/dataset, models/encoder.pt
+Writes models/challenge1.pt, metrics/challenge1.json, plots/challenge1/
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hbn import floors, metrics, model
+from hbn.files import HbnError, sha256, write_csv, write_json
+from hbn.stage import run, scratch
+from hbn.training import DATASET, Dataset, Sampler, checkpoint_path, choose_device, fit, load_encoder, predict
+from hbn.windows import samples
+
+ENCODER = Path("models/encoder.pt")
+PLOTS = Path("plots/challenge1")
+
+
+def main(p) -> None:
+    device = choose_device(p.exec.device, p.exec.threads)
+    dataset = Dataset.open(DATASET, p.windows.window_s)
+    trials = {split: dataset.split_trials(split) for split in ("train", "validation", "test")}
+    for split, found in trials.items():
+        if not any(t["rt_s"] for t in found):
+            raise HbnError(f"no answered contrast change trial in the {split} split: add its task to data.tasks")
+
+    network = train(p, dataset, trials, device, pretrained=True)
+    about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "trial_offset_s": p.windows.trial_offset_s}
+    model.save("models/challenge1.pt", network, **about, source=dataset.source)
+    outputs = {
+        "pretrained": network_outputs(network, dataset, trials["test"], device),
+        "from_scratch": network_outputs(
+            train(p, dataset, trials, device, pretrained=False), dataset, trials["test"], device
+        ),
+        **floor_outputs(dataset, trials["train"], trials["test"]),
+    }
+    test = trials["test"]
+    rt_s = response_times_s(test)
+    participant = np.array([t["participant_id"] for t in test])
+    answered = ~np.isnan(rt_s)
+    write_json(
+        "metrics/challenge1.json",
+        {
+            "source": dataset.source,
+            "n": {"participants": len(set(participant)), "trials": len(test), "answered": int(answered.sum())},
+            "auroc_of": "no response against a response",
+            "test": {name: scores(rt_s, participant, *output, p.scores) for name, output in outputs.items()},
+        },
+    )
+    predicted_s, p_miss = outputs["pretrained"]
+    rows = [
+        {"participant_id": t["participant_id"], "rt_s": float(t["rt_s"]), "predicted_s": float(predicted)}
+        for t, predicted in zip(test, predicted_s, strict=True)
+        if t["rt_s"]
+    ]
+    write_csv(PLOTS / "response_time.csv", rows, ["participant_id", "rt_s", "predicted_s"])
+    false_rate, true_rate = metrics.roc_curve(~answered, p_miss)
+    roc = [
+        {"false_positive_rate": float(x), "true_positive_rate": float(y)}
+        for x, y in zip(false_rate, true_rate, strict=True)
+    ]
+    write_csv(PLOTS / "roc.csv", roc, ["false_positive_rate", "true_positive_rate"])
+
+
+def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool) -> model.ResponseTime:
+    """Fit the network on the training trials, from the pretrained encoder or from random weights."""
+    torch.manual_seed(p.challenge1.seed)
+    encoder = load_encoder(ENCODER, dataset, p.model) if pretrained else dataset.encoder(p.model)
+    network = model.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s).to(device)
+    windows, rt_s, auxiliary = tensors(dataset, trials["train"])
+    last_start = np.array([int(r["samples"]) for r in dataset.cache.recordings]) - dataset.window_samples
+    sampler = Sampler(len(windows), p.challenge1.batch_size, p.challenge1.seed)
+    jitter_samples = samples(p.challenge1.jitter_s, dataset.cache.sfreq_hz)
+
+    def loss(network: model.ResponseTime, step: int) -> Tensor:
+        rows = sampler(step)
+        rng = np.random.default_rng([p.challenge1.seed, step])
+        moved = windows[rows]
+        start = moved[:, 1] + rng.integers(-jitter_samples, jitter_samples + 1, size=len(rows))
+        start = np.clip(start, 0, last_start[moved[:, 0]])
+        shift_s = torch.from_numpy((start - moved[:, 1]) / dataset.cache.sfreq_hz).float()
+        x_uv = dataset.batch_uv(np.stack([moved[:, 0], start], axis=1))
+        return trial_loss(network, x_uv, rt_s[rows] - shift_s, auxiliary[rows], device, p.challenge1)
+
+    held_out = tensors(dataset, trials["validation"])
+    held_out_uv = dataset.batch_uv(held_out[0])
+
+    def validate(network: model.ResponseTime) -> float:
+        return trial_loss(network, held_out_uv, *held_out[1:], device, p.challenge1).item()
+
+    name = "pretrained" if pretrained else "from_scratch"
+    decides = {"model": p.model.model_dump(), "challenge1": p.challenge1.model_dump(), "start": name}
+    inputs = [DATASET / "recordings.csv", DATASET / "trials.csv", DATASET / "participants.csv"]
+    decides["encoder"] = sha256(ENCODER) if pretrained else None
+    checkpoint = checkpoint_path(scratch(), "challenge1", *inputs, **decides)
+    fit(network, loss, validate, p.challenge1, checkpoint, PLOTS / f"curve_{name}.csv")
+    return network
+
+
+def trial_loss(
+    network: model.ResponseTime, x_uv: Tensor, rt_s: Tensor, auxiliary: Tensor, device: torch.device, p
+) -> Tensor:
+    """Cross-entropy of the outcome distribution plus that of side and correctness of the answered."""
+    rt_s, auxiliary = rt_s.to(device), auxiliary.to(device)
+    outcome, side_correct = network.logits(x_uv.to(device))
+    value = F.cross_entropy(outcome, network.targets(rt_s, p.target_sd_s))
+    known = ~rt_s.isnan()
+    if known.any():
+        value = value + p.auxiliary_weight * F.binary_cross_entropy_with_logits(side_correct[known], auxiliary[known])
+    return value
+
+
+def tensors(dataset: Dataset, trials: list[dict]) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Windows (N, 2), response times (N,) with NaN for none, and (pressed right, correct) (N, 2)."""
+    correct = np.array([t["outcome"] == "correct" for t in trials])
+    right = np.array([t["side"] == "right" for t in trials]) == correct
+    auxiliary = torch.from_numpy(np.stack([right, correct], axis=1)).float()
+    return dataset.trial_windows(trials), torch.from_numpy(response_times_s(trials)).float(), auxiliary
+
+
+def response_times_s(trials: list[dict]) -> np.ndarray:
+    """Response times (N,) in s, NaN where there was no response."""
+    return np.array([float(t["rt_s"]) if t["rt_s"] else np.nan for t in trials])
+
+
+def network_outputs(
+    network: model.ResponseTime, dataset: Dataset, trials: list[dict], device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted response time in s and probability of no response, (N,) each."""
+    output = predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
+    return output[:, 0], output[:, 1]
+
+
+def floor_outputs(dataset: Dataset, train: list[dict], test: list[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The same two outputs by predictors that never see EEG."""
+    y = response_times_s(train)
+    answered = ~np.isnan(y)
+    person = {
+        id(trials): floors.age_sex([dataset.participants[t["participant_id"]] for t in trials])
+        for trials in (train, test)
+    }
+    inputs = {
+        "age_sex": [person[id(trials)] for trials in (train, test)],
+        "stimulus_history": [
+            np.hstack([person[id(trials)], floors.stimulus_and_history(trials)]) for trials in (train, test)
+        ],
+    }
+    outputs = {"mean": (np.full(len(test), y[answered].mean()), np.full(len(test), 1 - answered.mean()))}
+    for name, (train_x, test_x) in inputs.items():
+        predicted_s = floors.predict_number(train_x[answered], y[answered], test_x)
+        outputs[name] = predicted_s, floors.predict_probability(train_x, ~answered, test_x)
+    return outputs
+
+
+def scores(rt_s: np.ndarray, participant: np.ndarray, predicted_s: np.ndarray, p_miss: np.ndarray, p) -> dict:
+    """All scores of one predictor on the test trials, with intervals over participants."""
+    miss = np.isnan(rt_s)
+    answered = participant[~miss], rt_s[~miss], predicted_s[~miss]
+    draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
+    return {
+        "nrmse": metrics.with_interval(metrics.nrmse, *answered, **draws),
+        "pearson_r": metrics.with_interval(metrics.pearson_r, *answered, **draws),
+        "mae_s": metrics.with_interval(metrics.mae, *answered, **draws),
+        "auroc_miss": metrics.with_interval(metrics.auroc, participant, miss, p_miss, **draws),
+        "auroc_miss_within": metrics.with_interval(
+            metrics.weighted_mean, *metrics.auroc_by_participant(miss, p_miss, participant), **draws
+        ),
+    }
+
+
+if __name__ == "__main__":
+    run(main, reads=("model", "windows.window_s", "windows.trial_offset_s", "challenge1", "scores"))

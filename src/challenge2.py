@@ -1,0 +1,125 @@
+"""Challenge 2: the four psychopathology factors, one prediction per participant.
+
+Reads  data/dataset, models/encoder.pt
+Writes models/challenge2.pt, metrics/challenge2.json, plots/challenge2.csv
+
+Features of all windows of a participant are averaged; one ridge regression per factor, its penalty
+chosen by leave-one-out over training participants, becomes the network's linear read-out.
+"""
+
+import numpy as np
+import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from hbn import floors, metrics, model
+from hbn.bids import FACTORS
+from hbn.files import HbnError, write_csv, write_json
+from hbn.stage import run
+from hbn.training import DATASET, Dataset, choose_device, load_encoder, predict
+
+
+def main(p) -> None:
+    device = choose_device(p.exec.device, p.exec.threads)
+    dataset = Dataset.open(DATASET, p.windows.window_s)
+    network = model.Factors(load_encoder("models/encoder.pt", dataset, p.model), p.challenge2.n_regions, len(FACTORS))
+    network.to(device).eval()
+
+    people = {split: with_factors(dataset, split) for split in ("train", "validation", "test")}
+    fitted = people["train"] + people["validation"]  # nothing is chosen on validation here
+    if len(fitted) < 3 or len(people["test"]) < 2:
+        raise HbnError("too few participants with factors (3 to train, 2 to test); raise data.n_participants")
+    features = participant_features(network, dataset, fitted + people["test"], device)
+    train_x, test_x = features[: len(fitted)], features[len(fitted) :]
+    train_y, test_y = factor_values(fitted), factor_values(people["test"])
+
+    fit_readout(network, train_x, train_y, p.challenge2.ridge_alphas)
+    with torch.inference_mode():
+        predicted = network.readout(torch.from_numpy(test_x).float().to(device)).cpu().numpy()
+    about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "n_regions": p.challenge2.n_regions}
+    model.save("models/challenge2.pt", network, **about, source=dataset.source)
+
+    outputs = {
+        "eeg": predicted,
+        "mean": np.tile(train_y.mean(0), (len(test_y), 1)),
+        "age_sex": np.stack(
+            [
+                floors.predict_number(floors.age_sex(fitted), train_y[:, k], floors.age_sex(people["test"]))
+                for k in range(len(FACTORS))
+            ],
+            axis=1,
+        ),
+    }
+    ids = np.array([one["participant_id"] for one in people["test"]])
+    write_json(
+        "metrics/challenge2.json",
+        {
+            "source": dataset.source,
+            "n": {"train_participants": len(fitted), "test_participants": len(ids)},
+            "test": {name: scores(ids, test_y, output, p.scores) for name, output in outputs.items()},
+        },
+    )
+    rows = [
+        {"participant_id": one, "factor": factor, "value": float(y[k]), "predicted": float(predicted_row[k])}
+        for one, y, predicted_row in zip(ids, test_y, predicted, strict=True)
+        for k, factor in enumerate(FACTORS)
+    ]
+    write_csv("plots/challenge2.csv", rows, ["participant_id", "factor", "value", "predicted"])
+
+
+def with_factors(dataset: Dataset, split: str) -> list[dict[str, str]]:
+    """Participants of a split who have the four factors (adults have none)."""
+    return [one for one in dataset.participants.values() if one["split"] == split and one[FACTORS[0]]]
+
+
+def factor_values(people: list[dict[str, str]]) -> np.ndarray:
+    """Factors (P, 4)."""
+    return np.array([[float(one[factor]) for factor in FACTORS] for one in people])
+
+
+def participant_features(
+    network: model.Factors, dataset: Dataset, people: list[dict[str, str]], device: torch.device
+) -> np.ndarray:
+    """Mean features (P, F) over all windows of each participant."""
+    owner = np.array([row["participant_id"] for row in dataset.cache.recordings])
+    means = []
+    for one in people:
+        windows = dataset.windows[np.isin(dataset.windows[:, 0], np.flatnonzero(owner == one["participant_id"]))]
+        means.append(predict(lambda x_uv: network.features(x_uv.to(device)), dataset, windows).mean(0))
+    return np.stack(means).astype(np.float64)
+
+
+def fit_readout(network: model.Factors, x: np.ndarray, y: np.ndarray, alphas: list[float]) -> None:
+    """Set the linear read-out to ridge regressions of standardised features (P, F) on factors (P, K)."""
+    scaler = StandardScaler().fit(x)
+    weights, biases = [], []
+    for k in range(y.shape[1]):
+        ridge = RidgeCV(alphas=np.array(alphas) * len(x)).fit(scaler.transform(x), y[:, k])
+        weight = ridge.coef_ / scaler.scale_
+        weights.append(weight)
+        biases.append(ridge.intercept_ - weight @ scaler.mean_)
+    with torch.no_grad():
+        network.readout.weight.copy_(torch.from_numpy(np.stack(weights)))
+        network.readout.bias.copy_(torch.from_numpy(np.stack(biases)))
+
+
+def scores(participant: np.ndarray, y: np.ndarray, predicted: np.ndarray, p) -> dict:
+    """Pearson r and NRMSE (P, K) per factor and their means, with intervals over participants."""
+    draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
+    by_name = {}
+    for name, score in (("pearson_r", metrics.pearson_r), ("nrmse", metrics.nrmse)):
+        by_name[f"mean_{name}"] = metrics.with_interval(mean_over_factors(score), participant, y, predicted, **draws)
+        for k, factor in enumerate(FACTORS):
+            by_name.setdefault(factor, {})[name] = metrics.with_interval(
+                score, participant, y[:, k], predicted[:, k], **draws
+            )
+    return by_name
+
+
+def mean_over_factors(score: metrics.Score) -> metrics.Score:
+    """The average of `score` over the columns of (P, K) arrays."""
+    return lambda y, predicted: float(np.mean([score(a, b) for a, b in zip(y.T, predicted.T, strict=True)]))
+
+
+if __name__ == "__main__":
+    run(main, reads=("model", "windows.window_s", "challenge2", "scores"))

@@ -1,0 +1,56 @@
+"""Scores that need no EEG: predictions from metadata alone, beside which every EEG score stands."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+Row = Mapping[str, str]
+
+
+def age_sex(participants: Sequence[Row]) -> np.ndarray:
+    """Age in years and sex (N, 2); NaN where unknown."""
+    sex = {"F": 0.0, "M": 1.0}
+    return np.array([(_number(one["age_years"]), sex.get(one["sex"], np.nan)) for one in participants])
+
+
+def stimulus_and_history(trials: Sequence[Row]) -> np.ndarray:
+    """What the experiment showed in a trial and how the one before it went (N, 10).
+
+    Side, foreperiod and its square, fast block, trial number, early press; previous response time
+    and outcome. Nothing of it comes from the EEG.
+    """
+    rows = []
+    for t in trials:
+        foreperiod_s, fast = float(t["foreperiod_s"]), float(t["fast_block"])
+        previous = [float(t["previous_outcome"] == outcome) for outcome in ("correct", "wrong", "miss")]
+        rows.append(
+            [
+                *(float(t["side"] == "right"), foreperiod_s, foreperiod_s**2, fast, float(t["trial"])),
+                *(float(t["early_press"]), _number(t["previous_rt_s"]), *previous),
+            ]
+        )
+    return np.array(rows).reshape(len(trials), 10)
+
+
+def predict_number(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Ridge regression with the penalty chosen by leave-one-out on the training rows."""
+    return _prepared(RidgeCV(alphas=np.logspace(-2, 4, 13))).fit(train_x, train_y).predict(x)
+
+
+def predict_probability(train_x: np.ndarray, train_label: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Probability of label 1 by logistic regression."""
+    if len(np.unique(train_label)) < 2:
+        return np.full(len(x), float(train_label[0]))
+    return _prepared(LogisticRegression()).fit(train_x, train_label).predict_proba(x)[:, 1]
+
+
+def _prepared(estimator):
+    return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), estimator)
+
+
+def _number(text: str) -> float:
+    return float(text) if text else np.nan

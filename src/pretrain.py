@@ -1,0 +1,88 @@
+"""Self-supervised pretraining: the encoder learns to fill in masked patches of the training windows.
+
+Reads  data/dataset
+Writes models/encoder.pt, metrics/pretrain.json, plots/pretrain.csv
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hbn import model
+from hbn.files import write_json
+from hbn.stage import run, scratch
+from hbn.training import DATASET, Dataset, Sampler, checkpoint_path, choose_device, fit
+
+N_VALIDATION_WINDOWS = 512
+
+
+def block_masks(n: int, positions_m: Tensor, n_tokens: int, window_s: float, p, seed: list[int]) -> Tensor:
+    """Masks (n, N, C) that hide `mask_fraction` of the patches on average, in blocks.
+
+    A block is a cap of electrodes around a random one during a stretch of tokens; the number of
+    blocks is such that their union has the wanted size.
+    """
+    rng = np.random.default_rng(seed)
+    caps = (torch.cdist(positions_m, positions_m) < p.mask_radius_m).numpy()  # (C, C)
+    block_tokens = max(1, round(p.mask_block_s * n_tokens / window_s))
+    covered = caps.mean() * block_tokens / (n_tokens + block_tokens - 1)
+    n_blocks = max(1, round(math.log(1 - p.mask_fraction) / math.log(1 - covered)))
+    centre = rng.integers(len(caps), size=(n, n_blocks))
+    start = rng.integers(1 - block_tokens, n_tokens, size=(n, n_blocks, 1))
+    token = np.arange(n_tokens)
+    during = (token >= start) & (token < start + block_tokens)  # (n, blocks, N)
+    hidden = np.einsum("bkn,bkc->bnc", during.astype(np.float32), caps[centre].astype(np.float32))
+    return torch.from_numpy(hidden > 0)
+
+
+def main(p) -> None:
+    device = choose_device(p.exec.device, p.exec.threads)
+    dataset = Dataset.open(DATASET, p.windows.window_s)
+    train, validation = dataset.split_windows("train"), dataset.split_windows("validation")
+    keep = np.random.default_rng(p.pretrain.seed).permutation(len(validation))[:N_VALIDATION_WINDOWS]
+    held_out = dataset.batch_uv(validation[np.sort(keep)]).to(device)
+
+    torch.manual_seed(p.pretrain.seed)
+    network = model.MaskedPretraining(dataset.encoder(p.model)).to(device)
+    sampler = Sampler(len(train), p.pretrain.batch_size, p.pretrain.seed)
+
+    def masks(n: int, seed: list[int]) -> Tensor:
+        return block_masks(n, dataset.positions_m, network.encoder.n_tokens, p.windows.window_s, p.pretrain, seed)
+
+    def loss(network: model.MaskedPretraining, step: int) -> Tensor:
+        x_uv = dataset.batch_uv(train[sampler(step)]).to(device)
+        return network(x_uv, masks(len(x_uv), [p.pretrain.seed, step]).to(device))
+
+    held_out_masks = masks(len(held_out), [p.pretrain.seed, 2**31]).to(device)
+
+    def validate(network: model.MaskedPretraining) -> float:
+        return network(held_out, held_out_masks).item()
+
+    decides = {"model": p.model.model_dump(), "pretrain": p.pretrain.model_dump(), "windows": p.windows.window_s}
+    inputs = [DATASET / name for name in ("recordings.csv", "participants.csv", "windows.npy")]
+    checkpoint = checkpoint_path(scratch(), "pretrain", *inputs, **decides)
+    fit(network, loss, validate, p.pretrain, checkpoint, Path("plots/pretrain.csv"))
+
+    with torch.inference_mode():
+        floor = network.baseline(held_out, held_out_masks).item()
+        reached = validate(network)
+    model.save("models/encoder.pt", network.encoder, **decides, source=dataset.source)
+    write_json(
+        "metrics/pretrain.json",
+        {
+            "source": dataset.source,
+            "windows": {"train": len(train), "validation": len(validation)},
+            "validation_loss": reached,
+            "validation_loss_of_zero": floor,
+            "explained": 1 - reached / floor,
+            "masked_fraction": held_out_masks.float().mean().item(),
+        },
+    )
+    checkpoint.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    run(main, reads=("model", "pretrain", "windows.window_s"))
