@@ -5,8 +5,8 @@ Writes data/dataset/   recordings (linked, not copied), recordings.csv, windows.
                        participants.csv, channels.csv (electrode positions), about.json
        metrics/dataset.json, plots/dataset/
 
-Windows of releases that are no longer listed are removed, so that what this stage depends on is the
-same with and without a history (DVC keeps the outputs of a matrix stage that is gone).
+Windows and metrics of releases that are no longer listed are removed, so that what this stage depends
+on is the same with and without a history (DVC keeps the outputs of a matrix stage that is gone).
 """
 
 import shutil
@@ -24,9 +24,9 @@ from hbn.windows import RECORDING_COLUMNS
 
 def main(p) -> None:
     source, target = Path("data/windows"), Path("data/dataset")
-    for stale in source.iterdir():
-        if stale.name not in p.data.releases:
-            shutil.rmtree(stale)
+    for stale in (*source.iterdir(), *Path("metrics/windows").iterdir()):
+        if stale.stem not in p.data.releases:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
     recordings, trials, participants, windows = [], [], [], []
     for release in p.data.releases:
@@ -69,6 +69,24 @@ def main(p) -> None:
     source = data_source(p.data.url)
     write_json(target / "about.json", {"source": source})
     write_json("metrics/dataset.json", {"source": source, "splits": counts, "windows": sum(map(len, windows))})
+    write_plots(participants, trials, Counter(recordings[i]["participant_id"] for i in np.concatenate(windows)[:, 0]))
+
+
+def write_plots(participants: list[dict], trials: list[dict], windows: Counter) -> None:
+    """Windows of each participant and the distribution of response times in each split."""
+    rows = [{**one, "windows": windows[one["participant_id"]]} for one in participants]
+    write_csv("plots/dataset/windows.csv", rows, ["participant_id", "release", "split", "windows"])
+    split = {one["participant_id"]: one["split"] for one in participants}
+    edges_s = np.arange(0.0, 2.5, 0.1)
+    rows = []
+    for name in SPLITS:
+        rt_s = [float(t["rt_s"]) for t in trials if t["rt_s"] and split[t["participant_id"]] == name]
+        share = np.histogram(rt_s, bins=edges_s)[0] / max(1, len(rt_s))
+        rows += [
+            {"rt_s": float(s), "split": name, "share": float(v)}
+            for s, v in zip(edges_s[:-1] + 0.05, share, strict=True)
+        ]
+    write_csv("plots/dataset/response_times.csv", rows, ["rt_s", "split", "share"])
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def main(p, release: str) -> None:
         raise HbnError(f"{raw}/participants.tsv has no row for {', '.join(sorted(missing))}")
 
     write_csv(target / "recordings.csv", rows, RECORDING_COLUMNS)
-    write_csv(target / "trials.csv", ({c: t[c] for c in TRIAL_COLUMNS} for t in trials), TRIAL_COLUMNS)
+    write_csv(target / "trials.csv", trials, TRIAL_COLUMNS)
     write_csv(target / "participants.csv", participants, PARTICIPANT_COLUMNS)
     with atomic(target / "windows.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, np.array(windows, dtype=np.int64).reshape(-1, 2))  # (N, 2): row of recordings.csv, start sample

@@ -65,7 +65,7 @@ def read_tsv(path: Path | str) -> list[dict[str, str]]:
 
 
 def write_tsv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
-    """Write a tab-separated table atomically; None becomes 'n/a' (BIDS)."""
+    """Write these columns of the rows as a tab-separated table, atomically; None becomes 'n/a' (BIDS)."""
     _write_table(path, rows, columns, "\t", "n/a")
 
 
@@ -75,7 +75,10 @@ def read_csv(path: Path | str) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
-    """Write a comma-separated table atomically (six significant digits; None is empty)."""
+    """Write these columns of the rows as a comma-separated table, atomically.
+
+    Six significant digits; None is empty.
+    """
     _write_table(path, (_rounded(row) for row in rows), columns, ",", "")
 
 
@@ -162,7 +165,9 @@ def _read_table(path: Path | str, delimiter: str) -> list[dict[str, str]]:
 
 def _write_table(path: Path | str, rows: Iterable[dict], columns: list[str], delimiter: str, missing: str) -> None:
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n", restval=missing)
+        writer = csv.DictWriter(
+            file, columns, delimiter=delimiter, lineterminator="\n", restval=missing, extrasaction="ignore"
+        )
         writer.writeheader()
         writer.writerows({k: missing if v is None else v for k, v in row.items()} for row in rows)
 

@@ -1,0 +1,36 @@
+# Two commands matter: `make repro` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+# DVC runs `python` from the PATH (in queued experiments too), so the environment comes first on it.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Two of the same instant would write the same environment.
+.NOTPARALLEL:
+
+.PHONY: help repro test lint clean
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+repro: .venv/installed  ## Set up and run the whole pipeline; only what changed is rebuilt
+	dvc repro
+
+test: .venv/installed-dev  ## Set up and run the linter and the tests
+	ruff check . && ruff format --check .
+	pytest
+
+lint: .venv/installed-dev  ## Format and check the code
+	ruff format . && ruff check --fix .
+
+clean:  ## Delete the environment and all that can be recomputed
+	rm -rf .venv .scratch .dvc/cache .dvc/tmp data models
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

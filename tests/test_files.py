@@ -1,0 +1,64 @@
+"""Atomic writes, reviewable numbers and the scratch store."""
+
+import os
+
+import pytest
+
+from hbn import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "table.csv"
+    files.write_text(path, "old")
+
+    def fails_midway():
+        with files.atomic(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        fails_midway()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_a_read_only_hardlink_is_replaced_not_written_through(tmp_path):
+    cached = tmp_path / "cached"
+    cached.write_text("cached")
+    cached.chmod(0o444)
+    os.link(cached, tmp_path / "out")
+    files.write_text(tmp_path / "out", "new")
+    assert cached.read_text() == "cached"
+
+
+def test_json_is_sorted_rounded_and_refuses_nan(tmp_path):
+    files.write_json(tmp_path / "m.json", {"b": 1 / 3, "a": [2, 1234567.891]})
+    assert (tmp_path / "m.json").read_text() == '{\n  "a": [\n    2,\n    1234570.0\n  ],\n  "b": 0.333333\n}\n'
+    with pytest.raises(ValueError, match="not finite"):
+        files.write_json(tmp_path / "m.json", {"a": float("nan")})
+
+
+def test_tables_round_trip_with_missing_values(tmp_path):
+    rows = [{"a": "x\ty", "b": None}, {"a": "é", "b": 0.1}]
+    files.write_tsv(tmp_path / "t.tsv", rows, ["a", "b"])
+    assert files.read_tsv(tmp_path / "t.tsv") == [{"a": "x\ty", "b": "n/a"}, {"a": "é", "b": "0.1"}]
+    files.write_csv(tmp_path / "t.csv", rows, ["b"])
+    assert files.read_csv(tmp_path / "t.csv") == [{"b": ""}, {"b": "0.1"}]
+
+
+def test_missing_input_names_the_stage_that_makes_it(tmp_path):
+    with pytest.raises(files.HbnError, match=r"encoder\.pt does not exist; run `dvc repro pretrain`"):
+        files.existing(tmp_path / "encoder.pt", made_by="pretrain")
+
+
+def test_store_returns_what_was_put_and_forgets_the_oldest(tmp_path):
+    store = files.Store(tmp_path / "store")
+    for i, key in enumerate(("aa1", "bb2", "cc3")):
+        (tmp_path / "made").write_bytes(bytes([i]) * 1000)
+        store.put(key, tmp_path / "made")
+        os.utime(tmp_path / "store" / key[:2] / key, (i, i))
+        (tmp_path / "made").unlink()
+    store.trim(max_gb=2e-6)
+    assert not store.fetch("aa1", tmp_path / "out")
+    assert store.fetch("cc3", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"\x02" * 1000
