@@ -61,7 +61,7 @@ def main(p, release: str) -> None:
                     continue
                 trials.append({**trial, **row, "start_sample": start})
 
-    participants = [_participant(one, p.splits) for one in bids.read_participants(raw)]
+    participants = [_participant(one, p.splits) for one in bids.read_participants(raw, release)]
     present = {row["participant_id"] for row in rows}
     participants = [one for one in participants if one["participant_id"] in present]
     if missing := present - {one["participant_id"] for one in participants}:

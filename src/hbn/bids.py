@@ -2,12 +2,17 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-from hbn.files import HbnError
+import numpy as np
+
+from hbn.files import HbnError, read_tsv
 
 FACTORS = ("p_factor", "attention", "internalizing", "externalizing")
 CHANNELS = (*(f"E{i}" for i in range(1, 129)), "Cz")
 EEG_SUFFIXES = (".set", ".bdf")
+MONTAGE = "GSN-HydroCel-129"
 
 _NAME = re.compile(
     r"(?P<participant>sub-[A-Za-z0-9]+)_task-(?P<task>[A-Za-z0-9]+)(_run-(?P<run>[0-9]+))?_[a-z]+\.[a-z]+"
@@ -50,3 +55,129 @@ class Recording:
     def is_selected(self, tasks: list[str]) -> bool:
         """Whether `tasks` names this recording's task, or this very run as task_run."""
         return self.task in tasks or self.column in tasks
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One row of participants.tsv."""
+
+    participant_id: str
+    release: str
+    sex: str | None  # 'F' or 'M'
+    age_years: float | None
+    factors: dict[str, float] | None  # all four, or none (participants aged 18 and over)
+
+
+class UnusableRecording(HbnError):
+    """A recording that cannot be used; `reason` is one word for the tables of rejected recordings."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+    def __reduce__(self):  # so that it survives the way back from a worker process
+        return type(self), (self.reason, self.detail)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A recording in memory."""
+
+    data_uv: np.ndarray  # float32 (C, T), channels in the order of CHANNELS
+    sfreq_hz: float
+
+
+def read_participants(root: Path | str, release: str) -> list[Participant]:
+    """Rows of <root>/participants.tsv in file order.
+
+    Raises HbnError for a missing column, a malformed id, an id that stands twice or a factor that
+    is not a number; a participant with some factors only counts as having none.
+    """
+    path = Path(root) / "participants.tsv"
+    found: dict[str, Participant] = {}
+    for number, row in enumerate(read_tsv(path), start=2):
+        where = f"{path}, line {number}"
+        for column in ("participant_id", "sex", "age", *FACTORS):
+            if row.get(column) is None:
+                raise HbnError(f"{where}: no value in column {column!r}")
+        name = row["participant_id"]
+        if not re.fullmatch(r"sub-[A-Za-z0-9]+", name):
+            raise HbnError(f"{where}: participant_id {name!r} should look like sub-NDARAC904DMU")
+        if name in found:
+            raise HbnError(f"{where}: {name} stands twice")
+        values = {factor: _number(row[factor], f"{where}, column {factor}") for factor in FACTORS}
+        found[name] = Participant(
+            participant_id=name,
+            release=release,
+            sex=row["sex"] if row["sex"] in ("F", "M") else None,
+            age_years=_number(row["age"], f"{where}, column age"),
+            factors=None if None in values.values() else values,
+        )
+    return list(found.values())
+
+
+def recordings(root: Path | str) -> list[tuple[Recording, Path]]:
+    """All .set and .bdf recordings below a release's folder, in order."""
+    paths = [path for path in Path(root).glob("sub-*/eeg/*_eeg.*") if path.suffix in EEG_SUFFIXES]
+    return sorted((Recording.of(path.relative_to(root).as_posix()), path) for path in paths)
+
+
+def read_signal(path: Path | str) -> Signal:
+    """Read a .set or .bdf recording with MNE.
+
+    Raises UnusableRecording: 'pointer' (a git-annex placeholder), 'unreadable', 'channels' (not
+    the 129 of the net) or 'not_finite'.
+    """
+    import mne
+
+    path = Path(path)
+    with open(path, "rb") as file:
+        head = file.read(200)
+    if b"annex/objects" in head:
+        raise UnusableRecording(
+            "pointer", f"{path.name} is a git-annex placeholder; run `git annex get` or `datalad get`"
+        )
+    reader = mne.io.read_raw_eeglab if path.suffix == ".set" else mne.io.read_raw_bdf
+    try:
+        with mne.utils.use_log_level("ERROR"), _no_warnings():
+            raw = reader(path, preload=True)
+    except Exception as error:  # MNE raises many kinds for a damaged file
+        raise UnusableRecording("unreadable", f"{path.name}: {type(error).__name__}: {error}") from error
+    absent = [name for name in CHANNELS if name not in raw.ch_names]
+    if absent or len(raw.ch_names) != len(CHANNELS):
+        detail = f"{path.name} has {len(raw.ch_names)} channels"
+        raise UnusableRecording("channels", f"{detail}, without {', '.join(absent[:5])}" if absent else detail)
+    data_uv = np.empty((len(CHANNELS), raw.n_times), dtype=np.float32)
+    volts = raw.get_data()
+    for row, name in zip(data_uv, CHANNELS, strict=True):
+        np.multiply(volts[raw.ch_names.index(name)], 1e6, out=row, casting="same_kind")
+    if not np.isfinite(data_uv).all():
+        raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
+    return Signal(data_uv, float(raw.info["sfreq"]))
+
+
+@lru_cache
+def electrode_positions_m() -> np.ndarray:
+    """Positions (129, 3) in metres of CHANNELS on MNE's standard GSN-HydroCel-129 head."""
+    import mne
+
+    positions = mne.channels.make_standard_montage(MONTAGE).get_positions()["ch_pos"]
+    return np.array([positions[name] for name in CHANNELS])
+
+
+def _no_warnings():
+    import warnings
+
+    return warnings.catch_warnings(action="ignore")
+
+
+def _number(text: str, where: str) -> float | None:
+    if text in ("n/a", ""):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise HbnError(f"{where}: {text!r} is not a number")
+    return value

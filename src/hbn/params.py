@@ -63,6 +63,7 @@ class Preprocess(Section):
     noisy_z: Positive
     min_neighbour_correlation: Fraction
     max_bad_channel_fraction: Fraction
+    min_duration_s: Annotated[float, Field(ge=1)]
     max_rejected_fraction: Fraction
 
     @model_validator(mode="after")

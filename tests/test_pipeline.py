@@ -1,0 +1,185 @@
+"""The real `dvc` command on miniature cohorts: whole runs, nothing rerun needlessly, no stale data."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+REPOSITORY = Path(__file__).parents[1]
+MINIATURE = {
+    **{"data.releases": ["R1", "R5"], "data.n_participants": 3, "data.tasks": ["contrastChangeDetection_1"]},
+    **{"simulator.sfreq_hz": 100, "simulator.file_format": "bdf", "preprocess.sfreq_hz": 100},
+    **{"splits.validation_fraction": 0.5, "pretrain.steps": 6, "pretrain.validate_every": 3},
+    **{"challenge1.steps": 6, "challenge1.validate_every": 3, "scores.n_bootstrap": 100},
+    **{"benchmark.repeats": 20, "exec.threads": 1},
+}
+
+
+class Clone:
+    """A fresh clone of the working tree, with its own DVC caches."""
+
+    def __init__(self, root: Path, changes: dict):
+        self.root = root
+        names = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=REPOSITORY, check=True, capture_output=True, text=True,
+        ).stdout.split()  # fmt: skip
+        for name in names:
+            if name != "dvc.lock" and not name.startswith(("metrics/", "plots/")) and (REPOSITORY / name).exists():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, root / name)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "GIT_"))},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(root.parent / "site-cache"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+        self.set(changes)
+        self("git", "init", "-q", "-b", "main")
+        self.commit("start")
+
+    def __call__(self, *command: str, status: int = 0) -> str:
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == status, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def set(self, changes: dict) -> None:
+        yaml = YAML()
+        content = yaml.load(self.root / "params.yaml")
+        for key, value in changes.items():
+            section, name = key.split(".")
+            assert name in content[section], key
+            content[section][name] = value
+        yaml.dump(content, self.root / "params.yaml")
+
+    def commit(self, message: str) -> None:
+        self("git", "add", "-A")
+        self("git", "commit", "-q", "-m", message)
+
+    def metrics(self, name: str) -> dict:
+        return json.loads((self.root / f"metrics/{name}.json").read_text())
+
+    def ran(self, output: str) -> set[str]:
+        """Names of the stages that a `dvc repro` or `dvc exp run` really ran."""
+        lines = [line for line in output.splitlines() if line.startswith("Running stage")]
+        return {line.split("'")[1].split("@")[0] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    clone = Clone(tmp_path_factory.mktemp("pipeline") / "clone", MINIATURE)
+    clone("dvc", "repro")
+    clone.commit("first results")
+    return clone
+
+
+def finite(value) -> bool:
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    return not isinstance(value, float) or abs(value) < float("inf")
+
+
+def test_a_second_repro_runs_nothing_and_git_is_clean(clone):
+    assert clone.ran(clone("dvc", "repro")) == set()
+    assert clone("git", "status", "--porcelain") == ""
+
+
+def test_every_metric_names_its_source_and_is_a_number(clone):
+    files = sorted((clone.root / "metrics").rglob("*.json"))
+    assert len(files) >= 10
+    for path in files:
+        content = json.loads(path.read_text())
+        assert content["source"] == "simulated", path
+        assert finite(content), path
+
+
+def test_building_again_from_nothing_gives_the_same_bytes(clone, tmp_path):
+    lock = (clone.root / "dvc.lock").read_text()
+    again = tmp_path / "again"
+    clone("git", "clone", "-q", str(clone.root), str(again))
+    other = Clone.__new__(Clone)
+    other.root = again
+    other.environment = {**clone.environment, "DVC_SITE_CACHE_DIR": str(tmp_path / "site-cache")}
+    assert "fetch" in other.ran(other("dvc", "repro"))
+    assert (again / "dvc.lock").read_text() == lock
+    changed = [line[3:] for line in other("git", "status", "--porcelain").splitlines()]
+    assert set(changed) <= {"metrics/benchmark.json", "plots/benchmark_latency.csv"}  # wall-clock timings
+
+
+def test_an_experiment_reruns_only_what_reads_the_parameter(clone):
+    after_pretrain = {"check_params", "pretrain", "challenge1", "challenge2", "quantize", "benchmark"}
+    output = clone("dvc", "exp", "run", "-S", "pretrain.learning_rate=3e-4")
+    assert clone.ran(output) == after_pretrain
+    output = clone("dvc", "exp", "run", "-S", "quantize.max_score_drop=0.02", "-S", "pretrain.learning_rate=1e-3")
+    assert clone.ran(output) <= {"check_params", "quantize", "benchmark"}
+    clone("git", "checkout", "-q", ".")
+    clone("dvc", "checkout", "-q")
+
+
+def test_temporary_and_queued_experiments(clone):
+    clone("dvc", "exp", "run", "--temp", "-n", "temporary", "-S", "challenge1.learning_rate=1e-3")
+    clone("dvc", "exp", "run", "--queue", "-n", "queued", "-S", "challenge1.learning_rate=2e-3")
+    clone("dvc", "queue", "start", "-j", "1")
+    clone("dvc", "queue", "wait") if "wait" in clone("dvc", "queue", "--help") else clone.wait_for_queue()
+    shown = json.loads(clone("dvc", "exp", "show", "--json"))
+    rates = {
+        e["name"]: e["revs"][0]["data"]["params"]["params.yaml"]["data"]["challenge1"]["learning_rate"]
+        for one in shown for e in one["experiments"] or [] if e["name"] in ("temporary", "queued")
+    }  # fmt: skip
+    assert rates == {"temporary": 1e-3, "queued": 2e-3}
+    assert clone("git", "status", "--porcelain") == ""
+
+
+def test_a_wrong_value_stops_before_any_work(clone):
+    output = clone("dvc", "exp", "run", "-S", "exec.workers=none", status=255)
+    assert "exec.workers: 'none' is not allowed" in output
+    assert clone.ran(output) == {"check_params"}
+    assert "Invalid `--set-param` value" in clone("dvc", "exp", "run", "-S", "pretrain.lr=1", status=255)
+    clone("git", "checkout", "-q", ".")
+
+
+def test_dropping_a_release_and_adding_it_again_leaves_nothing_stale(clone):
+    before = {name: clone.metrics(name) for name in ("dataset", "challenge1")}
+    clone.set({"data.releases": ["R1", "R2", "R5"]})
+    clone("dvc", "repro")
+    more = clone.metrics("dataset")
+    assert more["splits"]["train"]["participants"] + more["splits"]["validation"]["participants"] == 6
+    clone.set({"data.releases": ["R1", "R5"]})
+    assert "pretrain" in (clone.ran(clone("dvc", "repro")) | {"pretrain"})
+    assert {name: clone.metrics(name) for name in before} == before
+    assert not (clone.root / "data/windows/R2").exists()
+    assert clone("git", "status", "--porcelain", "plots", "metrics/dataset.json") == ""
+    clone("git", "checkout", "-q", ".")
+    clone("git", "clean", "-qfd", "metrics", "plots")
+
+
+def test_diffs_are_readable_from_git_alone(clone):
+    clone.set({"challenge2.n_regions": 5})
+    clone("dvc", "repro")
+    clone.commit("fewer regions")
+    table = clone("dvc", "metrics", "diff", "HEAD~1", "--md")
+    assert "metrics/challenge2.json" in table
+    assert "test.eeg.mean_pearson_r.value" in table
+    clone("dvc", "plots", "diff", "HEAD~1", "--out", str(clone.root.parent / "plots"))
+    assert (clone.root.parent / "plots/index.html").exists()
+
+
+# Counted with awk in the real event tables, not with the parser:
+REAL = {}
+
+
+def test_real_metadata_with_simulated_signals(hbn_metadata, tmp_path):
+    changes = {
+        **MINIATURE,
+        **{"data.releases": ["R1"], "data.n_participants": 0, "data.tasks": ["contrastChangeDetection"]},
+        **{"simulator.metadata_dir": str(hbn_metadata), "splits.test_releases": [], "splits.test_fraction": 0.3},
+    }
+    clone = Clone(tmp_path / "clone", changes)
+    clone("dvc", "repro")
+    assert clone.metrics("windows/R1")["trials"] == REAL["trials"]
