@@ -31,7 +31,7 @@ def main(p) -> None:
 
     network = train(p, dataset, trials, device, pretrained=True)
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "trial_offset_s": p.windows.trial_offset_s}
-    model.save("models/challenge1.pt", network, **about, source=dataset.source)
+    model.save("models/challenge1.pt", network, **about, sfreq_hz=dataset.cache.sfreq_hz, source=dataset.source)
     outputs = {
         "pretrained": network_outputs(network, dataset, trials["test"], device),
         "from_scratch": network_outputs(

@@ -124,6 +124,23 @@ class Challenge2(Section):
     ridge_alphas: Annotated[list[Positive], Field(min_length=1)]
 
 
+class Quantize(Section):
+    seed: Seed
+    max_score_drop: Fraction
+    n_calibration_windows: Count
+    calibration_percentile: Annotated[float, Field(gt=50, le=100)]
+
+
+class Benchmark(Section):
+    seed: Seed
+    warmup_runs: Annotated[int, Field(ge=0)]
+    n_runs: Annotated[int, Field(ge=10)]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1)]
+    budget_ms: Positive
+    min_speedup: Positive
+    max_int8_size: Positive
+
+
 class Scores(Section):
     n_bootstrap: Annotated[int, Field(ge=100)]
     seed: Seed
@@ -148,6 +165,8 @@ class Params(Section):
     pretrain: Pretrain
     challenge1: Challenge1
     challenge2: Challenge2
+    quantize: Quantize
+    benchmark: Benchmark
     scores: Scores
     exec: Exec
 
