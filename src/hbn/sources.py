@@ -1,0 +1,268 @@
+"""Where recordings come from: one interface, chosen by data.url."""
+
+import io
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from hbn import behaviour, params, simulator
+from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording
+from hbn.events import CONTRAST_CHANGE
+from hbn.files import (
+    HbnError,
+    code_digest,
+    digest,
+    read_json,
+    read_tsv,
+    write_json,
+    write_text,
+    write_tsv,
+)
+
+EVENT_COLUMNS = ["onset", "duration", "sample", "value", "event_code", "feedback"]
+AFTER_END_S = 2.0  # recorded after the last event of a real event table without a duration
+
+
+class Source(Protocol):
+    """A BIDS release somewhere else. Paths are relative to its root, with forward slashes."""
+
+    def paths(self) -> list[str]:
+        """All files of the release."""
+
+    def fingerprint(self, path: str) -> str:
+        """What identifies the content of a file without reading it."""
+
+    def write(self, path: str, destination: Path) -> None:
+        """Write one file; the caller provides a temporary destination."""
+
+    def facts(self, chosen: list[Recording]) -> dict:
+        """What the source can tell about itself, for the metrics file."""
+
+
+def open_source(url: str, release: str, p: params.Simulator) -> Source:
+    """The source that `url`, with the release's name filled in, points to."""
+    place = url.replace("{release}", release)
+    if place.startswith("simulated://"):
+        return SimulatedSource(place.removeprefix("simulated://"), p)
+    if "://" in place:
+        raise HbnError(f"data.url: {place!r} cannot be read yet; use simulated://{{release}} or a local folder")
+    return FolderSource(Path(place))
+
+
+class FolderSource:
+    """A BIDS release in a local folder."""
+
+    def __init__(self, root: Path):
+        if not (root / "participants.tsv").exists():
+            raise HbnError(f"data.url: {root} is no BIDS release (it has no participants.tsv)")
+        self.root = root
+
+    def paths(self) -> list[str]:
+        found = [*self.root.glob("*"), *self.root.glob("sub-*/eeg/*")]
+        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
+
+    def fingerprint(self, path: str) -> str:
+        facts = (self.root / path).stat()
+        return digest([str(self.root.resolve()), path, facts.st_size, facts.st_mtime_ns])
+
+    def write(self, path: str, destination: Path) -> None:
+        shutil.copyfile(self.root / path, destination)
+
+    def facts(self, chosen: list[Recording]) -> dict:
+        return {}
+
+
+class SimulatedSource:
+    """The simulated cohort, or simulated signals for a real metadata tree without any."""
+
+    def __init__(self, release: str, p: params.Simulator):
+        self.release, self.p = release, p
+        self.metadata = FolderSource(Path(p.metadata_dir) / release) if p.metadata_dir else None
+        modules = ("behaviour", "bids", "events", "simulator", "sources")
+        self.key = digest([p.model_dump(), release, code_digest(*modules)])
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, str]]:
+        """Participants by id."""
+        if self.metadata:
+            table = read_tsv(self.metadata.root / "participants.tsv")
+        else:
+            table = behaviour.participants_table(self.p.seed, self.release)
+        return {row["participant_id"]: row for row in table}
+
+    def paths(self) -> list[str]:
+        if self.metadata:
+            listed = [path for path in self.metadata.paths() if path != "annex_sizes.tsv"]
+            events = [path for path in listed if path.startswith("sub-") and path.endswith("_events.tsv")]
+            return sorted([*listed, *(path.replace("_events.tsv", f"_eeg.{self.p.file_format}") for path in events)])
+        names = ["participants.tsv", "dataset_description.json", "README"]
+        names += [f"task-{task}_eeg.json" for task in behaviour.TASKS]
+        for row in self.rows.values():
+            for one in behaviour.recordings_of(row):
+                suffixes = (f"eeg.{self.p.file_format}", "eeg.json", "channels.tsv", "events.tsv")
+                names += [f"{one.folder}/{one.stem}_{suffix}" for suffix in suffixes]
+        return sorted(names)
+
+    def fingerprint(self, path: str) -> str:
+        return digest([self.key, path, self.metadata.fingerprint(self._origin(path)) if self.metadata else None])
+
+    def write(self, path: str, destination: Path) -> None:
+        kind = path.rpartition("_")[2]
+        if path.startswith("sub-") and kind in ("eeg.set", "eeg.bdf"):
+            data_uv = self.signal_uv(Recording.of(path))
+            write = write_set if kind == "eeg.set" else write_bdf
+            write(destination, data_uv, self.p.sfreq_hz)
+        elif path.startswith("sub-") and kind == "events.tsv":
+            self._write_events(path, destination)
+        elif self.metadata and path.endswith("_eeg.json"):
+            write_json(destination, read_json(self.metadata.root / path) | {"SamplingFrequency": self.p.sfreq_hz})
+        elif self.metadata:
+            self.metadata.write(path, destination)
+        elif path == "participants.tsv":
+            write_tsv(destination, self.rows.values(), list(next(iter(self.rows.values()))))
+        elif kind == "channels.tsv":
+            rows = [{"name": name, "type": "EEG", "units": "uV"} for name in CHANNELS]
+            write_tsv(destination, rows, ["name", "type", "units"])
+        elif path == "README":
+            write_text(destination, "Simulated recordings in the form of HBN-EEG. No person was measured.\n")
+        elif path == "dataset_description.json":
+            description = {"Name": f"Simulated HBN-EEG - {self.release}", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
+            write_json(destination, {**description, "License": "CC0", "Authors": ["The simulator of this repository"]})
+        else:
+            write_json(destination, self._sidecar(path))
+
+    def facts(self, chosen: list[Recording]) -> dict:
+        """The ceiling: what the best possible predictors reach on these recordings."""
+        trials = []
+        for one in chosen:
+            if one.task == CONTRAST_CHANGE:
+                trials += [(t["rt_s"], t.get("hand", "left")) for t in simulator.trials_of(self.events(one))]
+        people = sorted({one.participant_id for one in chosen})
+        result = simulator.factor_ceiling([behaviour.person(self.rows[name]) for name in people], self.p)
+        if any(rt_s is not None for rt_s, _ in trials):
+            result |= simulator.ceiling(trials, self.p)
+        return {"ceiling": result}
+
+    def events(self, recording: Recording) -> list[dict]:
+        """Events of a recording as the simulator takes them; the last one ends it."""
+        if self.metadata:
+            return self._real_events(recording)
+        one = behaviour.person(self.rows[recording.participant_id])
+        return behaviour.event_table(self.p.seed, one, recording, self.p.lead_in_s, self.p.resting_cycles)
+
+    def signal_uv(self, recording: Recording) -> np.ndarray:
+        """The EEG (C, T) of a recording, with the copy of the next run's block where there is one."""
+        one = behaviour.person(self.rows[recording.participant_id])
+        data_uv = simulator.recording_uv(one, recording, self.events(recording), self.p)
+        if self._holds_copy(recording):
+            data_uv = np.concatenate([data_uv, self.signal_uv_of_next(recording)], axis=1)
+        return data_uv
+
+    def signal_uv_of_next(self, recording: Recording) -> np.ndarray:
+        one, after = behaviour.person(self.rows[recording.participant_id]), next_run(recording)
+        return simulator.recording_uv(one, after, self.events(after), self.p)
+
+    def _holds_copy(self, recording: Recording) -> bool:
+        return not self.metadata and behaviour.has_copy_of_next(self.p.seed, recording)
+
+    def _write_events(self, path: str, destination: Path) -> None:
+        recording = Recording.of(path)
+        if self.metadata:
+            rows = read_tsv(self.metadata.root / path)
+            for row in rows:
+                row["sample"] = f"{float(row['onset']) * self.p.sfreq_hz:g}"
+            return write_tsv(destination, rows, list(rows[0]))
+        rows = self.events(recording)
+        end_s, table = rows[-1]["onset_s"], rows[:-1]
+        if self._holds_copy(recording):
+            offset_s = round(end_s * self.p.sfreq_hz) / self.p.sfreq_hz
+            copied = self.events(next_run(recording))[:-1]
+            table = table + [{**row, "onset_s": row["onset_s"] + offset_s} for row in copied]
+        lines = []
+        for row in table:
+            sample = round(row["onset_s"] * self.p.sfreq_hz)
+            lines.append(
+                {
+                    **{"onset": f"{sample / self.p.sfreq_hz:g}", "duration": "n/a", "sample": sample},
+                    **{"value": row["value"], "event_code": behaviour.CODES.get(row["value"], row["value"])},
+                    "feedback": row.get("feedback", "n/a"),
+                }
+            )
+        columns = EVENT_COLUMNS if recording.task == CONTRAST_CHANGE else EVENT_COLUMNS[:-1]
+        write_tsv(destination, lines, columns)
+        return None
+
+    def _real_events(self, recording: Recording) -> list[dict]:
+        stem = self.metadata.root / recording.folder / recording.stem
+        rows = []
+        for row in read_tsv(f"{stem}_events.tsv"):
+            rows.append({"onset_s": float(row["onset"]), "value": row["value"], "feedback": row.get("feedback")})
+        duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
+        last_s = max(row["onset_s"] for row in rows)
+        return [*rows, {"onset_s": float(duration_s) if duration_s else last_s + AFTER_END_S, "value": "end"}]
+
+    def _sidecar(self, path: str) -> dict:
+        facts = {"PowerLineFrequency": 60, "EEGReference": "Cz", "RecordingType": "continuous"}
+        facts |= {"SamplingFrequency": self.p.sfreq_hz, "SoftwareFilters": "n/a"}
+        if not path.startswith("sub-"):
+            return facts | {"TaskName": path.removeprefix("task-").removesuffix("_eeg.json")}
+        recording = Recording.of(path)
+        duration_s = self.events(recording)[-1]["onset_s"]
+        if self._holds_copy(recording):
+            duration_s += self.events(next_run(recording))[-1]["onset_s"]
+        return facts | {"TaskName": recording.task, "EEGChannelCount": len(CHANNELS), "RecordingDuration": duration_s}
+
+    def _origin(self, path: str) -> str:
+        """The metadata file that decides a recording: its event table."""
+        stem, _, kind = path.rpartition("_eeg")
+        return f"{stem}_events.tsv" if path.startswith("sub-") and kind in EEG_SUFFIXES else path
+
+
+def next_run(recording: Recording) -> Recording:
+    return Recording(recording.participant_id, recording.task, recording.run + 1)
+
+
+def write_set(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
+    """Write (C, T) float32 as a single-file EEGLAB .set (MATLAB 5), the same bytes every time."""
+    from scipy.io import savemat
+
+    labels = np.array([(name,) for name in CHANNELS], dtype=[("labels", object)])
+    structure = {
+        **{
+            "setname": path.name.split("_eeg")[0],
+            "nbchan": float(len(data_uv)),
+            "trials": 1.0,
+            "srate": float(sfreq_hz),
+        },
+        **{"pnts": float(data_uv.shape[1]), "xmin": 0.0, "xmax": (data_uv.shape[1] - 1) / sfreq_hz, "ref": "Cz"},
+        **{"data": data_uv, "chanlocs": labels, "event": np.zeros((0, 0)), "epoch": np.zeros((0, 0))},
+        **{"icawinv": np.zeros((0, 0)), "icasphere": np.zeros((0, 0)), "icaweights": np.zeros((0, 0))},
+    }
+    content = io.BytesIO()
+    savemat(content, {"EEG": structure}, appendmat=False)
+    written = content.getbuffer()
+    written[:116] = b"MATLAB 5.0 MAT-file".ljust(116)  # savemat puts the date there
+    path.write_bytes(written)
+
+
+def write_bdf(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
+    """Write (C, T) as 24-bit BDF (resolution below 0.1 nV per uV of range); padded to whole seconds."""
+    from datetime import time
+
+    from edfio import Bdf, BdfSignal
+
+    padding = -data_uv.shape[1] % round(sfreq_hz)
+    data_uv = np.pad(data_uv, ((0, 0), (0, padding)), mode="edge")
+    limit_uv = float(np.ceil(np.abs(data_uv).max() + 1))
+    signals = [
+        BdfSignal(
+            row.astype(np.float64), sfreq_hz, label=name, physical_dimension="uV", physical_range=(-limit_uv, limit_uv)
+        )
+        for row, name in zip(data_uv, CHANNELS, strict=True)
+    ]
+    content = io.BytesIO()
+    Bdf(signals, starttime=time(0, 0), recording=None).write(content)
+    path.write_bytes(content.getvalue())
