@@ -1,0 +1,54 @@
+"""What several tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hbn import bids
+from hbn.files import write_csv, write_json
+from hbn.windows import RECORDING_COLUMNS
+
+SPLIT_OF = {"sub-A": "train", "sub-B": "train", "sub-C": "validation", "sub-D": "test", "sub-E": "test", "sub-F": "test"}
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path) -> Path:
+    """A data/dataset below tmp_path as the stage assemble writes it, of noise: six participants with
+    one recording of 30 s at 500 Hz and eight trials each, every fourth without a response."""
+    rng = np.random.default_rng(7)
+    root, sfreq_hz, n_samples = tmp_path / "data/dataset", 500, 15_000
+    recordings, trials, participants, windows = [], [], [], []
+    for i, (name, split) in enumerate(SPLIT_OF.items()):
+        stem = f"{name}_task-contrastChangeDetection_run-1"
+        path = root / "recordings/R1" / name / f"{stem}.npy"
+        path.parent.mkdir(parents=True)
+        slow = rng.normal(size=(n_samples // 5, len(bids.CHANNELS))).cumsum(0).repeat(5, 0)  # (T, C)
+        slow[:, 3] = 0  # a flat channel
+        np.save(path, (slow / slow.std() * 640).astype(np.float16))  # in units of scale_uv: 10 uV
+        recordings.append(
+            dict.fromkeys(RECORDING_COLUMNS, "")
+            | {"recording": stem, "release": "R1", "participant_id": name, "samples": n_samples}
+            | {"task": "contrastChangeDetection", "run": 1, "sfreq_hz": sfreq_hz, "scale_uv": 1 / 64}
+        )
+        windows += [(i, start) for start in range(0, n_samples - 1000, 500)]
+        for k in range(8):
+            answered = k % 4 != 3
+            trials.append(
+                {
+                    **{"recording": stem, "participant_id": name, "start_sample": 500 + 1500 * k},
+                    **{"side": "left", "outcome": "correct" if answered else "miss"},
+                    "rt_s": float(rng.uniform(0.8, 2.3)) if answered else None,
+                }
+            )
+        factors = dict(zip(bids.FACTORS, rng.normal(size=4).tolist(), strict=True))
+        participants.append({"participant_id": name, "release": "R1", "split": split, **factors})
+    write_csv(root / "recordings.csv", recordings, RECORDING_COLUMNS)
+    write_csv(root / "trials.csv", trials, list(trials[0]))
+    write_csv(root / "participants.csv", participants, list(participants[0]))
+    np.save(root / "windows.npy", np.array(windows))
+    positions = [dict(zip(("x_m", "y_m", "z_m"), xyz, strict=True)) for xyz in bids.electrode_positions_m().tolist()]
+    rows = [{"channel": name, **xyz} for name, xyz in zip(bids.CHANNELS, positions, strict=True)]
+    write_csv(root / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
+    write_json(root / "about.json", {"source": "simulated"})
+    return root

@@ -1,0 +1,136 @@
+"""Deployment: every variant stands beside FP32, the gate holds, files repeat byte for byte."""
+
+import numpy as np
+import pytest
+import quantize
+import torch
+from scipy.signal import resample_poly
+
+from hbn import deploy, export, model, params, stage
+from hbn.files import HbnError, read_csv, read_json, sha256, write_json
+from hbn.training import Dataset
+
+P = stage.view(params.load(), ("quantize", "scores", "exec"))
+SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+
+
+@pytest.fixture
+def workspace(tiny_dataset, tmp_path, monkeypatch):
+    """A repository with a dataset and two networks of random weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quantize, "DATASET", tiny_dataset)
+    torch.manual_seed(0)
+    dataset = Dataset.open(tiny_dataset, window_s=2.0)
+    encoder = model.Encoder(dataset.positions_m, 500, 2.0, *SIZE.values())
+    about = {"model": SIZE, "window_s": 2.0, "sfreq_hz": 500.0, "source": "simulated"}
+    model.save("models/challenge1.pt", model.ResponseTime(encoder, 2.0, 0.5), **about, trial_offset_s=0.5)
+    model.save("models/challenge2.pt", model.Factors(encoder, 4, 4), **about, n_regions=4)
+    return tmp_path
+
+
+def files(root) -> dict[str, str]:
+    found = [*root.glob("models/deploy/*/*"), root / "metrics/quantize.json", root / "plots/quantize.csv"]
+    return {path.relative_to(root).as_posix(): sha256(path) for path in found}
+
+
+def test_every_variant_is_scored_and_files_repeat(workspace):
+    quantize.main(P)
+    first = files(workspace)
+    report = read_json("metrics/quantize.json")
+    assert report["source"] == "simulated"
+    for name in ("challenge1", "challenge2"):
+        table = report[name]
+        assert table["fp32"]["accepted"]
+        assert all(abs(drop["value"]) < 1e-3 for drop in table["fp32"]["drop"].values())
+        assert not table["bf16"]["accepted"]
+        assert "NOT_IMPLEMENTED" in table["bf16"]["reason"]
+        for row in table.values():
+            assert "reason" in row if not row.get("accepted", True) else row["scores"]
+        for variant in ("int8_dynamic", "int8_static"):
+            assert table[variant]["size_kb"] < table["fused"]["size_kb"] / 2  # the tiny test network has few weights
+    assert {row["variant"] for row in read_csv("plots/quantize.csv")} >= {"pytorch", "fp32", "int8_static"}
+    for path in workspace.glob("models/deploy/*/*.onnx"):
+        assert str(workspace).encode() not in path.read_bytes()
+        assert b".py" not in path.read_bytes()
+    quantize.main(P)
+    assert files(workspace) == first
+
+
+def test_onnx_equals_pytorch_at_any_batch_size(workspace):
+    network, _ = export.load_network("models/challenge1.pt", "challenge1")
+    x_uv = 10 * np.random.default_rng(0).normal(size=(5, 129, 1000)).astype(np.float32)
+    export.write(export.fuse(export.export(network, (129, 1000))), "fused.onnx")
+    session = deploy.session("fused.onnx", threads=1)
+    expected = network(torch.from_numpy(x_uv)).detach().numpy()
+    for some in (x_uv[:1], x_uv):
+        np.testing.assert_allclose(session.run(None, {deploy.INPUT: some})[0], expected[: len(some)], atol=1e-5)
+
+
+@pytest.fixture
+def judged(workspace):
+    """The verdict on outputs that differ from FP32's by `change`."""
+    test = quantize.trial_test(Dataset.open(quantize.DATASET, window_s=2.0))
+    rng = np.random.default_rng(0)
+    good = np.stack([np.nan_to_num(test.y) + rng.normal(size=len(test.y)), np.isnan(test.y) * 1.0], axis=1)
+    return lambda change: quantize.judge(test, good, change(good.copy()), P)
+
+
+def test_the_gate_rejects_a_loss_above_the_limit_and_outputs_that_are_not_finite(judged):
+    assert judged(lambda output: output)["accepted"]
+    assert judged(lambda output: 2 * output + 1)["accepted"]  # neither r nor AUROC changes
+    worse = judged(lambda output: output[::-1])
+    assert not worse["accepted"]
+    assert "the limit is 0.01" in worse["reason"]
+    output_lost = judged(lambda output: np.where(np.arange(len(output))[:, None] == 2, np.nan, output))
+    assert output_lost == {"accepted": False, "reason": f"2 of {2 * 24} outputs are not finite"}
+
+
+def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("no such operator\nand a long trace")
+
+    monkeypatch.setattr(export, "fuse", broken)
+    monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
+    quantize.main(P)
+    table = read_json("metrics/quantize.json")["challenge1"]
+    assert table["fused"] == {"accepted": False, "reason": "no such operator"}
+    assert table["int8_static"]["reason"] == "no window of a training participant to calibrate on"
+    assert table["fp32"]["accepted"]
+    assert table["int8_dynamic"]["scores"]
+
+
+def test_predictor_at_any_rate(workspace):
+    for name in ("challenge1", "challenge2"):
+        network, facts = export.load_network(f"models/{name}.pt", name)
+        stated = {key: facts[key] for key in quantize.STATED if key in facts}
+        export.write(export.export(network, (129, 1000)), f"models/deploy/{name}/fp32.onnx", **stated)
+    write_json("metrics/benchmark.json", {"chosen": {"challenge1": "fp32", "challenge2": "fp32"}})
+    predictor = deploy.Predictor()
+    assert (predictor.window_s, predictor.sfreq_hz, predictor.trial_offset_s) == (2.0, 500.0, 0.5)
+    # Sines of whole periods below 20 Hz: the same signal at every rate.
+    phase = np.random.default_rng(0).uniform(0, 6, size=(129, 20))
+
+    def window_uv(sfreq_hz):
+        t = np.arange(round(2 * sfreq_hz)) / sfreq_hz
+        return np.sin(2 * np.pi * t * np.arange(1, 21)[:, None] + phase[:, :, None]).sum(1) * 5
+
+    expected = predictor(window_uv(500), 500)
+    assert set(expected.factors) == {"p_factor", "attention", "internalizing", "externalizing"}
+    assert 0 < expected.p_miss < 1
+    for sfreq_hz in (250, 256, 1000, 1024):
+        other = predictor(window_uv(sfreq_hz), sfreq_hz)
+        assert other.rt_s == pytest.approx(expected.rt_s, abs=0.02)
+        assert other.p_miss == pytest.approx(expected.p_miss, abs=0.02)
+    for wrong, sfreq_hz in ((window_uv(500)[:100], 500), (window_uv(500), 250), (window_uv(500)[None], 500)):
+        with pytest.raises(HbnError, match=r"a window is \(129 channels"):
+            predictor(wrong, sfreq_hz)
+    with pytest.raises(HbnError, match="NaN"):
+        predictor(window_uv(500) * np.nan, 500)
+
+
+def test_predictor_says_what_to_run_first(workspace):
+    with pytest.raises(HbnError, match="dvc repro benchmark"):
+        deploy.Predictor()
+    write_json("metrics/benchmark.json", {"chosen": {"challenge1": "int8_static"}})
+    with pytest.raises(HbnError, match="dvc repro quantize"):
+        deploy.Predictor()
