@@ -9,7 +9,14 @@ from hbn import bids
 from hbn.files import write_csv, write_json
 from hbn.windows import RECORDING_COLUMNS
 
-SPLIT_OF = {"sub-A": "train", "sub-B": "train", "sub-C": "validation", "sub-D": "test", "sub-E": "test", "sub-F": "test"}
+SPLIT_OF = {
+    "sub-A": "train",
+    "sub-B": "train",
+    "sub-C": "validation",
+    "sub-D": "test",
+    "sub-E": "test",
+    "sub-F": "test",
+}
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
 """Deployment: every variant stands beside FP32, the gate holds, files repeat byte for byte."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-import quantize
 import torch
-from scipy.signal import resample_poly
 
+import benchmark
+import quantize
 from hbn import deploy, export, model, params, stage
 from hbn.files import HbnError, read_csv, read_json, sha256, write_json
 from hbn.training import Dataset
 
-P = stage.view(params.load(), ("quantize", "scores", "exec"))
+P = stage.view(params.load(), ("quantize", "benchmark", "scores", "exec"))
+P.scores = P.scores.model_copy(update={"n_bootstrap": 100})
 SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
 
 
@@ -51,7 +54,7 @@ def test_every_variant_is_scored_and_files_repeat(workspace):
     assert {row["variant"] for row in read_csv("plots/quantize.csv")} >= {"pytorch", "fp32", "int8_static"}
     for path in workspace.glob("models/deploy/*/*.onnx"):
         assert str(workspace).encode() not in path.read_bytes()
-        assert b".py" not in path.read_bytes()
+        assert b"model.py" not in path.read_bytes()
     quantize.main(P)
     assert files(workspace) == first
 
@@ -86,17 +89,21 @@ def test_the_gate_rejects_a_loss_above_the_limit_and_outputs_that_are_not_finite
 
 
 def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, monkeypatch):
-    def broken(*arguments):
+    def broken():
         raise RuntimeError("no such operator\nand a long trace")
 
-    monkeypatch.setattr(export, "fuse", broken)
+    def two(network, shape, dataset, p):
+        made = makers(network, shape, dataset, p)
+        return {"fused": broken, **{name: made[name] for name in ("fp32", "int8_static")}}
+
+    makers = quantize.makers
+    monkeypatch.setattr(quantize, "makers", two)
     monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
     quantize.main(P)
     table = read_json("metrics/quantize.json")["challenge1"]
     assert table["fused"] == {"accepted": False, "reason": "no such operator"}
     assert table["int8_static"]["reason"] == "no window of a training participant to calibrate on"
     assert table["fp32"]["accepted"]
-    assert table["int8_dynamic"]["scores"]
 
 
 def test_predictor_at_any_rate(workspace):
@@ -126,6 +133,36 @@ def test_predictor_at_any_rate(workspace):
             predictor(wrong, sfreq_hz)
     with pytest.raises(HbnError, match="NaN"):
         predictor(window_uv(500) * np.nan, 500)
+
+
+def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_reference(workspace, monkeypatch):
+    for name in ("challenge1", "challenge2"):
+        network, _ = export.load_network(f"models/{name}.pt", name)
+        graph = export.export(network, (129, 1000))
+        for variant in ("fp32", "int8_dynamic"):
+            export.write(export.int8(graph) if "int8" in variant else graph, f"models/deploy/{name}/{variant}.onnx")
+    row = {"accepted": True, "scores": {"r": 0.5}}
+    verdict = {"pytorch": {"scores": {"r": 0.5}}, "fp32": row, "int8_dynamic": row, "bf16": {"accepted": False}}
+    write_json("metrics/quantize.json", {"source": "simulated", "challenge1": verdict, "challenge2": verdict})
+    quick = P.benchmark.model_copy(update={"n_runs": 10, "warmup_runs": 1, "batch_sizes": [1, 2]})
+    monkeypatch.setattr(benchmark, "throughput", lambda call, size: len(call(benchmark.noise_uv(size))))
+    benchmark.main(SimpleNamespace(benchmark=quick, exec=P.exec))
+    report = read_json("metrics/benchmark.json")
+    assert report["source"] == "simulated"
+    for name in ("challenge1", "challenge2"):
+        rows = report["variants"][name]
+        accepted = {variant: rows[variant]["p50_ms"] for variant in ("fp32", "int8_dynamic")}
+        assert report["chosen"][name] == min(accepted, key=accepted.get)
+        assert "bf16" not in rows
+        assert rows["fp32"]["memory_mb"] > 0
+        assert report["targets"][name]["within_budget"]
+        assert report["targets"][name]["speedup_over_reference_pytorch"] > 5
+    assert report["variants"]["reference"]["pytorch"]["size_kb"] == pytest.approx(541_442 * 4 / 1e3)
+    assert {row["operator"] for row in read_csv("plots/benchmark_profile.csv")} >= {"MatMul", "LayerNormalization"}
+    reference = sha256("models/reference.onnx")
+    torch.manual_seed(quick.seed)
+    export.write(export.export(benchmark.Reference().eval(), benchmark.SHAPE), "again.onnx")
+    assert sha256("again.onnx") == reference
 
 
 def test_predictor_says_what_to_run_first(workspace):

@@ -59,9 +59,7 @@ class _Cast(nn.Module):
 
 def export(network: nn.Module, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> onnx.ModelProto:
     """ONNX graph of a network on (B, *shape), B free, computing in `dtype`."""
-    for chatty, level in (("torch.onnx", logging.ERROR), ("onnx_ir", logging.WARNING)):
-        logging.getLogger(chatty).setLevel(level)
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+    with _quiet():
         program = torch.onnx.export(
             network if dtype == torch.float32 else _Cast(network, dtype).eval(),
             (torch.zeros(2, *shape),),
@@ -112,7 +110,7 @@ def int8(
     so do the small read-outs. What is left in float32 is stored as float16.
     """
     inside = {node.name for node in graph.graph.node if node.op_type == "MatMul" and "encoder" in _scopes(node)}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, path = (Path(folder) / name for name in ("source.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(graph, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
@@ -127,17 +125,16 @@ def int8(
         else:
             # Products leave as float32, which is faster and more exact than rounding them again.
             options = {"CalibPercentile": percentile, "OpTypesToExcludeOutputQuantization": ["MatMul"]}
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints
-                quantization.quantize_static(
-                    folded,
-                    path,
-                    _Windows(calibration_uv),
-                    quant_format=quantization.QuantFormat.QDQ,
-                    activation_type=quantization.QuantType.QUInt8,
-                    calibrate_method=quantization.CalibrationMethod.Percentile,
-                    extra_options=options,
-                    **settings,
-                )
+            quantization.quantize_static(
+                folded,
+                path,
+                _Windows(calibration_uv),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QUInt8,
+                calibrate_method=quantization.CalibrationMethod.Percentile,
+                extra_options=options,
+                **settings,
+            )
         return half_weights(onnx.load(path))
 
 
@@ -165,6 +162,18 @@ class _Windows(quantization.CalibrationDataReader):
     def get_next(self) -> dict | None:
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter and the quantiser, which log every node and print; errors still raise."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:
