@@ -12,7 +12,7 @@ STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # Each module may import only modules to its left.
 ORDER = (
     *("files", "params", "stage", "bids", "events", "behaviour", "simulator", "sources"),
-    *("signal", "windows", "splits", "metrics", "floors", "model", "training", "deploy"),
+    *("signal", "windows", "splits", "metrics", "floors", "model", "training", "deploy", "export"),
 )
 NO_TORCH = ORDER[: ORDER.index("model")]
 HEAVY = {"mne", "dvc"}

@@ -28,7 +28,10 @@ SOURCES = {
     **{"left_frontal": "E24", "right_frontal": "E124", "left_occipital": "E70", "right_occipital": "E83"},
     **{"occipital": "E75", "left_temporal": "E45", "right_temporal": "E108"},
 }
-N_BACKGROUND = 128
+N_BACKGROUND = 96
+# The named sources have a background of their own, which no spatial filter can tell from what they
+# respond: rms of each, in units of the background's at a typical electrode.
+OWN_BACKGROUND = 0.3
 EXPONENT = 1.3  # of the background's power spectrum
 SENSOR_NOISE_UV = 1.0
 RAMP_START_S = 0.3  # after the target
@@ -37,7 +40,7 @@ MISS_RAMP = 0.25  # share of the ramp's height reached without a response
 
 @lru_cache
 def head() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Topographies of SOURCES (C,) and of the background dipoles (C, N_BACKGROUND).
+    """Topographies of SOURCES (C,) and of everything with a 1/f background (C, N_BACKGROUND + sources).
 
     Potentials of current dipoles in MNE's four-shell spherical head under the net's standard
     montage, against the average, scaled to 1 at the best electrode.
@@ -67,7 +70,10 @@ def head() -> tuple[dict[str, np.ndarray], np.ndarray]:
     gain = mne.convert_forward_solution(forward, force_fixed=True, verbose="ERROR")["sol"]["data"]  # (C, dipoles)
     gain = gain - gain.mean(axis=0)
     gain = (gain / np.abs(gain).max(axis=0)).astype(np.float32)
-    return dict(zip(SOURCES, gain.T[: len(SOURCES)], strict=True)), gain[:, len(SOURCES) :]
+    named, others = gain[:, : len(SOURCES)], gain[:, len(SOURCES) :]
+    typical = np.sqrt(np.median(np.sum(others.astype(np.float64) ** 2, axis=1)))
+    background = np.hstack([others / np.float32(typical), OWN_BACKGROUND * named])
+    return dict(zip(SOURCES, named.T, strict=True)), background
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.
     pink = (hz / 10) ** (-brain.exponent / 2)
     # Scaled as if every exponent were the usual one, so that the exponent tilts around 10 Hz.
     level_uv = p.background_uv * background_scale(p.sfreq_hz)
-    noise = _shaped(rng, N_BACKGROUND, n, pink) * level_uv
+    noise = _shaped(rng, background.shape[1], n, pink) * level_uv
     data_uv = background @ noise  # (C, T)
 
     named = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
@@ -124,13 +130,10 @@ def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.
 
 
 def background_scale(sfreq_hz: float) -> float:
-    """Factor on unit-level background sources that gives a typical electrode an rms of 1 in 0.5-45 Hz."""
-    _, background = head()
+    """Factor that gives white noise of sd 1, shaped by (f / 10)^(-e/2), an rms of 1 in 0.5-45 Hz."""
     hz = np.arange(0.5, 45, 0.1)
-    # A source shaped by (f / 10)^(-e/2) from unit white noise has this density per Hz.
     power = np.sum((hz / 10) ** -EXPONENT) * 0.1 / (sfreq_hz / 2)
-    typical = np.median(np.sum(background.astype(np.float64) ** 2, axis=1))
-    return float(1 / np.sqrt(power * typical))
+    return float(1 / np.sqrt(power))
 
 
 def rhythms_uv(
@@ -307,7 +310,9 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
 
     rng = rng_of(p.seed, "ceiling")
     sfreq_hz, n = 50.0, 100
-    after_s = 0.5 + np.arange(n) / sfreq_hz
+    # Templates are high-passed like the data, or the observer would find slow shifts free of noise.
+    long_s = -4.0 + np.arange(600) / sfreq_hz
+    seen, slow = slice(225, 225 + n), scipy.fft.rfftfreq(600, 1 / sfreq_hz) < 0.5
     topographies, background = head()
     gains = np.stack([topographies[name] for name in ("parietal", "left_motor", "right_motor")], axis=1)
     gains, background = (x.astype(np.float64) - x[-1].astype(np.float64) for x in (gains, background))
@@ -331,11 +336,13 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
     )
 
     def template(rt_s: float | None, hand: str, height: float) -> np.ndarray:
-        sources = np.zeros((3, n))
-        sources[0] = height * p.ramp_uv * ramp(after_s, rt_s)
+        sources = np.zeros((3, len(long_s)))
+        sources[0] = height * p.ramp_uv * ramp(long_s, rt_s)
         if rt_s is not None:
-            sources[{"left": 1, "right": 2}[contralateral(hand)]] = 0.5 * p.ramp_uv * motor(after_s, rt_s)
-        return whiten @ (response @ sources).ravel()
+            sources[{"left": 1, "right": 2}[contralateral(hand)]] = 0.5 * p.ramp_uv * motor(long_s, rt_s)
+        spectrum = scipy.fft.rfft(sources, axis=1)
+        spectrum[:, slow] = 0
+        return whiten @ (response @ scipy.fft.irfft(spectrum, len(long_s), axis=1)[:, seen]).ravel()
 
     heights = np.exp(0.3 * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]))
     height_prior = np.exp(-0.5 * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]) ** 2)
@@ -353,8 +360,8 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
     truth, predicted, p_miss = [], [], []
     for i in rng.integers(len(trials), size=n_draws):
         rt_s, hand = trials[i]
-        seen = template(rt_s, hand, float(np.exp(0.3 * rng.normal()))) + rng.normal(size=3 * n)
-        score = log_prior + templates @ seen - 0.5 * np.sum(templates**2, axis=1)
+        trial = template(rt_s, hand, float(np.exp(0.3 * rng.normal()))) + rng.normal(size=3 * n)
+        score = log_prior + templates @ trial - 0.5 * np.sum(templates**2, axis=1)
         posterior = np.bincount(which, np.exp(score - score.max()), minlength=len(grid_s) + 1)
         posterior /= posterior.sum()
         truth.append(np.nan if rt_s is None else rt_s)
