@@ -66,6 +66,8 @@ def prepare(recorded: bids.Signal, sfreq_hz: float, p) -> tuple[np.ndarray, list
         recorded.data_uv, recorded.sfreq_hz, sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz
     )
     bads = signal.bad_channels(data_uv, sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
+    if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
+        raise HbnError(f"{len(bads)} of {len(bids.CHANNELS)} channels are bad: {', '.join(bads)}")
     return signal.average_reference(signal.interpolate(data_uv, tuple(bads))), list(bads)
 
 

@@ -170,9 +170,11 @@ def judge(test: Test, reference: np.ndarray, output: np.ndarray, p) -> dict:
             values = score(y, before), score(y, after)
             return None if None in values else values[0] - values[1]
 
-        drops[name] = metrics.with_interval(
+        interval = metrics.with_interval(
             drop, test.participant, test.y, reference, output, n_bootstrap=p.scores.n_bootstrap, seed=p.scores.seed
         )
+        # Further digits are rounding errors of the arithmetic, which differ between machines.
+        drops[name] = {bound: round(value, 5) for bound, value in interval.items()}
     lost = {name: drop["value"] for name, drop in drops.items() if drop}
     worst = max(lost, key=lost.get)
     row = {"accepted": lost[worst] <= p.quantize.max_score_drop, "scores": test.scores(output), "drop": drops}

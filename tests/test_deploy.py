@@ -1,5 +1,6 @@
 """Deployment: every variant stands beside FP32, the gate holds, files repeat byte for byte."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 import torch
 
 import benchmark
+import predict
 import quantize
-from hbn import deploy, export, model, params, stage
-from hbn.files import HbnError, read_csv, read_json, sha256, write_json
+from hbn import bids, deploy, export, model, params, stage
+from hbn.files import HbnError, read_csv, read_json, sha256, write_json, write_tsv
 from hbn.training import Dataset
 
-P = stage.view(params.load(), ("quantize", "benchmark", "scores", "exec"))
+REPOSITORY = Path(__file__).parents[1]
+P = stage.view(params.load(REPOSITORY / "params.yaml"), ("quantize", "benchmark", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 100})
 SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
 
@@ -31,14 +34,19 @@ def workspace(tiny_dataset, tmp_path, monkeypatch):
     return tmp_path
 
 
-def files(root) -> dict[str, str]:
-    found = [*root.glob("models/deploy/*/*"), root / "metrics/quantize.json", root / "plots/quantize.csv"]
-    return {path.relative_to(root).as_posix(): sha256(path) for path in found}
+def files() -> dict[str, str]:
+    return {path.as_posix(): sha256(path) for path in deploy.FOLDER.glob("*/*")}
 
 
-def test_every_variant_is_scored_and_files_repeat(workspace):
+def only(monkeypatch, *variants, **more):
+    """Let quantize make these variants alone, and `more` by other means."""
+    makers = quantize.makers
+    monkeypatch.setattr(quantize, "makers", lambda *a: {v: makers(*a)[v] for v in variants} | more)
+
+
+def test_every_variant_is_scored_and_files_repeat(workspace, monkeypatch):
     quantize.main(P)
-    first = files(workspace)
+    first = files()
     report = read_json("metrics/quantize.json")
     assert report["source"] == "simulated"
     for name in ("challenge1", "challenge2"):
@@ -55,8 +63,12 @@ def test_every_variant_is_scored_and_files_repeat(workspace):
     for path in workspace.glob("models/deploy/*/*.onnx"):
         assert str(workspace).encode() not in path.read_bytes()
         assert b"model.py" not in path.read_bytes()
+    only(monkeypatch, "fp32", "int8_static")
     quantize.main(P)
-    assert files(workspace) == first
+    assert files().items() <= first.items()
+    again = read_json("metrics/quantize.json")
+    for name in ("challenge1", "challenge2"):
+        assert again[name].items() <= report[name].items()
 
 
 def test_onnx_equals_pytorch_at_any_batch_size(workspace):
@@ -92,12 +104,7 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, mon
     def broken():
         raise RuntimeError("no such operator\nand a long trace")
 
-    def two(network, shape, dataset, p):
-        made = makers(network, shape, dataset, p)
-        return {"fused": broken, **{name: made[name] for name in ("fp32", "int8_static")}}
-
-    makers = quantize.makers
-    monkeypatch.setattr(quantize, "makers", two)
+    only(monkeypatch, "fp32", "int8_static", fused=broken)
     monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
     quantize.main(P)
     table = read_json("metrics/quantize.json")["challenge1"]
@@ -145,6 +152,7 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
     verdict = {"pytorch": {"scores": {"r": 0.5}}, "fp32": row, "int8_dynamic": row, "bf16": {"accepted": False}}
     write_json("metrics/quantize.json", {"source": "simulated", "challenge1": verdict, "challenge2": verdict})
     quick = P.benchmark.model_copy(update={"n_runs": 10, "warmup_runs": 1, "batch_sizes": [1, 2]})
+    monkeypatch.setattr(benchmark, "ROUNDS", 2)
     monkeypatch.setattr(benchmark, "throughput", lambda call, size: len(call(benchmark.noise_uv(size))))
     benchmark.main(SimpleNamespace(benchmark=quick, exec=P.exec))
     report = read_json("metrics/benchmark.json")
@@ -171,3 +179,37 @@ def test_predictor_says_what_to_run_first(workspace):
     write_json("metrics/benchmark.json", {"chosen": {"challenge1": "int8_static"}})
     with pytest.raises(HbnError, match="dvc repro quantize"):
         deploy.Predictor()
+
+
+def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
+    chosen = {}
+    for name in ("challenge1", "challenge2"):
+        network, facts = export.load_network(f"models/{name}.pt", name)
+        stated = {key: facts[key] for key in quantize.STATED if key in facts}
+        export.write(export.export(network, (129, 1000)), f"models/deploy/{name}/fp32.onnx", **stated)
+        chosen[name] = "fp32"
+    write_json("metrics/benchmark.json", {"chosen": chosen})
+    rng = np.random.default_rng(0)
+    smooth = model.spatial_prior(torch.from_numpy(bids.electrode_positions_m()).float(), 0.06).numpy()
+    data_uv = 3 * (smooth @ rng.normal(size=(129, 6000))).astype(np.float32)  # 30 s at 200 Hz
+    monkeypatch.setattr(bids, "read_signal", lambda path: bids.Signal(data_uv, 200.0))
+    p = stage.view(params.load(REPOSITORY / "params.yaml"), ("preprocess", "exec"))
+    stem = "sub-A_task-contrastChangeDetection_run-1"
+    Path(f"{stem}_eeg.set").touch()
+
+    predict.main(p, f"{stem}_eeg.set")
+    printed = capsys.readouterr().out
+    assert "not a medical device" in printed
+    assert "30.0 s" in printed
+    assert printed.count(" s ") >= 14  # a row per window
+    events = [(1, "contrastChangeB1_start"), (2, "contrastTrial_start"), (5, "left_target"), (6.5, "left_buttonPress")]
+    events += [(8, "contrastTrial_start"), (11, "right_target"), (14, "contrastTrial_start"), (28.9, "left_target")]
+    rows = [
+        {"onset": s, "value": value, "feedback": "smiley_face" if "Press" in value else None} for s, value in events
+    ]
+    write_tsv(f"{stem}_events.tsv", rows, ["onset", "value", "feedback"])
+    predict.main(p, f"{stem}_eeg.set")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if " left " in line or " right " in line]
+    assert [line[:4] for line in lines] == [["5.0", "s", "left", "1.50"], ["11.0", "s", "right", "none"]]
+    with pytest.raises(HbnError, match="give one recording"):
+        predict.main(p)
