@@ -11,8 +11,8 @@ LIBRARY = REPOSITORY / "src/hbn"
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # Each module may import only modules to its left.
 ORDER = (
-    *("files", "params", "stage", "bids", "events", "behaviour", "simulator", "sources"),
-    *("signal", "windows", "splits", "metrics", "floors", "model", "training", "deploy", "export"),
+    *("files", "params", "stage", "metrics", "bids", "events", "behaviour", "simulator", "sources"),
+    *("signal", "windows", "splits", "floors", "model", "training", "deploy", "export"),
 )
 NO_TORCH = ORDER[: ORDER.index("model")]
 HEAVY = {"mne", "dvc"}

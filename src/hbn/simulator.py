@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
-from hbn import bids, params
+from hbn import bids, metrics, params
 from hbn.behaviour import Person, rng_of
 from hbn.bids import CHANNELS, FACTORS, Recording
 
@@ -306,8 +306,6 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
     artefacts, and answers with the posterior mean. Rhythms' power changes and feedback are not
     used, artefacts are not modelled: an estimate of the bound, by simulating `n_draws` trials.
     """
-    from sklearn.metrics import roc_auc_score
-
     rng = rng_of(p.seed, "ceiling")
     sfreq_hz, n = 50.0, 100
     # Templates are high-passed like the data, or the observer would find slow shifts free of noise.
@@ -368,18 +366,18 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
         p_miss.append(posterior[-1])
         predicted.append(posterior[:-1] @ grid_s / max(posterior[:-1].sum(), 1e-12))
     truth, predicted, answered = np.array(truth), np.array(predicted), ~np.isnan(truth)
-    error = truth[answered] - predicted[answered]
+    seen_misses = metrics.auroc(~answered, np.array(p_miss))
     return {
-        "challenge1_pearson_r": float(np.corrcoef(truth[answered], predicted[answered])[0, 1]),
-        "challenge1_nrmse": float(np.sqrt(np.mean(error**2)) / np.std(truth[answered])),
-        "challenge1_auroc_miss": float(roc_auc_score(~answered, p_miss)) if 0 < answered.sum() < len(truth) else 0.5,
+        "challenge1_pearson_r": metrics.pearson_r(truth[answered], predicted[answered]),
+        "challenge1_nrmse": metrics.nrmse(truth[answered], predicted[answered]),
+        **({} if seen_misses is None else {"challenge1_auroc_miss": seen_misses}),
     }
 
 
 def factor_ceiling(people: list[Person], p: params.Simulator) -> dict[str, float]:
     """Pearson r between each factor and the feature it acts on, in these very people.
 
-    What a perfect measurement of the EEG feature would reach; nan-free: 0 where nobody has factors.
+    What a perfect measurement of the feature would reach; 0 where hardly anybody has factors.
     """
     known = [one for one in people if any(one.factors_z)]
     result = {}
@@ -387,8 +385,8 @@ def factor_ceiling(people: list[Person], p: params.Simulator) -> dict[str, float
         features = [getattr(Brain.of(one, p), attribute) for one in known]
         features = features if attribute in ("exponent", "asymmetry") else np.log(features)
         values = [one.factors_z[k] for one in known]
-        enough = len(known) > 2 and np.std(features) > 0
-        result[f"challenge2_{factor}_r"] = float(np.corrcoef(features, values)[0, 1]) if enough else 0.0
+        enough = len(known) > 2
+        result[f"challenge2_{factor}_r"] = metrics.pearson_r(np.array(values), np.array(features)) if enough else 0.0
     return result
 
 

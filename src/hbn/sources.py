@@ -232,7 +232,7 @@ def write_set(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
     labels = np.array([(name,) for name in CHANNELS], dtype=[("labels", object)])
     structure = {
         **{
-            "setname": path.name.split("_eeg")[0],
+            "setname": "HBN",
             "nbchan": float(len(data_uv)),
             "trials": 1.0,
             "srate": float(sfreq_hz),
