@@ -1,9 +1,11 @@
 """BIDS names and tables of HBN-EEG: recordings, participants, sidecars, signals."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -90,8 +92,9 @@ class Signal:
 def read_participants(root: Path | str, release: str) -> list[Participant]:
     """Rows of <root>/participants.tsv in file order.
 
-    Raises HbnError for a missing column, a malformed id, an id that stands twice or a factor that
-    is not a number; a participant with some factors only counts as having none.
+    Raises HbnError for a missing column, a malformed id, an id that stands twice, a sex that is
+    none of F, M and n/a, or an age or factor that is not a number; a participant with some factors
+    only counts as having none.
     """
     path = Path(root) / "participants.tsv"
     found: dict[str, Participant] = {}
@@ -105,11 +108,13 @@ def read_participants(root: Path | str, release: str) -> list[Participant]:
             raise HbnError(f"{where}: participant_id {name!r} should look like sub-NDARAC904DMU")
         if name in found:
             raise HbnError(f"{where}: {name} stands twice")
+        if row["sex"] not in ("F", "M", "n/a"):
+            raise HbnError(f"{where}, column sex: {row['sex']!r} should be F, M or n/a")
         values = {factor: _number(row[factor], f"{where}, column {factor}") for factor in FACTORS}
         found[name] = Participant(
             participant_id=name,
             release=release,
-            sex=row["sex"] if row["sex"] in ("F", "M") else None,
+            sex=None if row["sex"] == "n/a" else row["sex"],
             age_years=_number(row["age"], f"{where}, column age"),
             factors=None if None in values.values() else values,
         )
@@ -125,32 +130,39 @@ def recordings(root: Path | str) -> list[tuple[Recording, Path]]:
 def read_signal(path: Path | str) -> Signal:
     """Read a .set or .bdf recording with MNE.
 
-    Raises UnusableRecording: 'pointer' (a git-annex placeholder), 'unreadable', 'channels' (not
-    the 129 of the net) or 'not_finite'.
+    Events in the file are not read (the events table counts), nor are channels that are no EEG,
+    such as the Status of a BDF. Raises UnusableRecording: 'pointer' (a git-annex placeholder),
+    'unreadable' (damaged or truncated), 'channels' (not the 129 of the net) or 'not_finite'.
     """
     import mne
 
     path = Path(path)
-    with open(path, "rb") as file:
-        head = file.read(200)
+    if path.is_symlink() and not path.exists():
+        head = bytes(path.readlink())
+    else:
+        with open(path, "rb") as file:
+            head = file.read(200)
     if b"annex/objects" in head:
         raise UnusableRecording(
             "pointer", f"{path.name} is a git-annex placeholder; run `git annex get` or `datalad get`"
         )
     reader = mne.io.read_raw_eeglab if path.suffix == ".set" else mne.io.read_raw_bdf
     try:
-        with mne.utils.use_log_level("ERROR"), _no_warnings():
+        with mne.utils.use_log_level("WARNING"), warnings.catch_warnings(action="ignore"), _without_set_events():
+            # MNE reads what there is of a BDF that is shorter than its header says, and only warns.
+            warnings.filterwarnings("error", "Number of records from the header does not match")
             raw = reader(path, preload=True)
     except Exception as error:  # MNE raises many kinds for a damaged file
         raise UnusableRecording("unreadable", f"{path.name}: {type(error).__name__}: {error}") from error
-    absent = [name for name in CHANNELS if name not in raw.ch_names]
-    if absent or len(raw.ch_names) != len(CHANNELS):
-        detail = f"{path.name} has {len(raw.ch_names)} channels"
-        raise UnusableRecording("channels", f"{detail}, without {', '.join(absent[:5])}" if absent else detail)
+    kinds = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
+    absent = [name for name in CHANNELS if name not in kinds]
+    unknown = [name for name, kind in kinds.items() if kind == "eeg" and name not in CHANNELS]
+    if absent or unknown:
+        lists = f"without [{', '.join(absent[:5])}], with unknown [{', '.join(unknown[:5])}]"
+        raise UnusableRecording("channels", f"{path.name} has {len(kinds)} channels, {lists} (at most 5 shown)")
     data_uv = np.empty((len(CHANNELS), raw.n_times), dtype=np.float32)
-    volts = raw.get_data()
-    for row, name in zip(data_uv, CHANNELS, strict=True):
-        np.multiply(volts[raw.ch_names.index(name)], 1e6, out=row, casting="same_kind")
+    for row, name in zip(data_uv, CHANNELS, strict=True):  # one by one: no second copy in float64
+        np.multiply(raw.get_data(picks=[name])[0], 1e6, out=row, casting="same_kind")
     if not np.isfinite(data_uv).all():
         raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
     return Signal(data_uv, float(raw.info["sfreq"]))
@@ -165,10 +177,11 @@ def electrode_positions_m() -> np.ndarray:
     return np.array([positions[name] for name in CHANNELS])
 
 
-def _no_warnings():
-    import warnings
+def _without_set_events():
+    """Keep MNE from parsing the event structure of a .set, an oddity in which would cost the recording."""
+    import mne
 
-    return warnings.catch_warnings(action="ignore")
+    return mock.patch("mne.io.eeglab.eeglab._read_annotations_eeglab", return_value=mne.Annotations([], [], []))
 
 
 def _number(text: str, where: str) -> float | None:
