@@ -21,10 +21,15 @@ SPLIT_OF = {
 
 @pytest.fixture
 def tiny_dataset(tmp_path) -> Path:
-    """A data/dataset below tmp_path as the stage assemble writes it, of noise: six participants with
-    one recording of 30 s at 500 Hz and eight trials each, every fourth without a response."""
+    """data/dataset below tmp_path (see write_tiny_dataset)."""
+    return write_tiny_dataset(tmp_path)
+
+
+def write_tiny_dataset(folder: Path) -> Path:
+    """Write <folder>/data/dataset as the stage assemble does, of noise: six participants with one
+    recording of 30 s at 500 Hz and eight trials each, every fourth without a response."""
     rng = np.random.default_rng(7)
-    root, sfreq_hz, n_samples = tmp_path / "data/dataset", 500, 15_000
+    root, sfreq_hz, n_samples = folder / "data/dataset", 500, 15_000
     recordings, trials, participants, windows = [], [], [], []
     for i, (name, split) in enumerate(SPLIT_OF.items()):
         stem = f"{name}_task-contrastChangeDetection_run-1"
@@ -58,4 +63,13 @@ def tiny_dataset(tmp_path) -> Path:
     rows = [{"channel": name, **xyz} for name, xyz in zip(bids.CHANNELS, positions, strict=True)]
     write_csv(root / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
     write_json(root / "about.json", {"source": "simulated"})
+    return root
+
+
+@pytest.fixture
+def hbn_metadata() -> Path:
+    """Real metadata of HBN-EEG without signals (a folder per release), where the machine has it."""
+    root = Path(__file__).parents[2] / "shared" / "hbn-metadata"
+    if not root.exists():
+        pytest.skip("no real metadata beside the repository")
     return root
