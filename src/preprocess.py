@@ -39,15 +39,20 @@ def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/preprocessed") / release
     shutil.rmtree(target, ignore_errors=True)
-    checksums = {row["path"]: row["sha256"] for row in read_tsv(raw / "manifest.tsv")}
+    manifest = existing(raw / "manifest.tsv", made_by=f"fetch@{release}")
+    checksums = {row["path"]: row["sha256"] for row in read_tsv(manifest)}
     code = [code_digest("signal", "bids"), sha256(__file__)]
     found = bids.recordings(raw)
     if not found:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
+    decisive = p.preprocess.model_dump(exclude={"max_rejected_fraction"})
 
     def job(recording: bids.Recording, path: Path):
-        key = digest([checksums[path.relative_to(raw).as_posix()], p.preprocess.model_dump(), code])
-        return process(recording, path, target, p.preprocess, store("preprocessed"), key)
+        checksum = checksums.get(path.relative_to(raw).as_posix())
+        if checksum is None:
+            raise HbnError(f"{path} is not listed in {manifest}; run `dvc repro -f fetch@{release}`")
+        key = digest([checksum, decisive, code])
+        return process(recording, path, checksum, target, p.preprocess, store("preprocessed"), key)
 
     parallel = Parallel(n_jobs=p.exec.workers, return_as="generator")
     work = parallel(delayed(job)(recording, path) for recording, path in found)
@@ -61,16 +66,16 @@ def main(p, release: str) -> None:
     ]
     write_tsv(target / "rejected.tsv", rejected, ["recording", "reason", "detail"])
     counts = dict(Counter(row["reason"] for row in rejected))
-    if len(rejected) > p.preprocess.max_rejected_fraction * len(found):
+    if len(rejected) > p.preprocess.max_rejected_fraction * len(found) or len(rejected) == len(found):
         raise HbnError(
-            f"{len(rejected)} of {len(found)} recordings of {release} were rejected ({counts}), more than "
-            f"preprocess.max_rejected_fraction = {p.preprocess.max_rejected_fraction:g}; see {target}/rejected.tsv"
+            f"{len(rejected)} of {len(found)} recordings of {release} were rejected ({counts}), "
+            f"preprocess.max_rejected_fraction is {p.preprocess.max_rejected_fraction:g}; see {target}/rejected.tsv"
         )
     summarise(release, target, found, rejected, data_source(p.data.url))
 
 
 def process(
-    recording: bids.Recording, path: Path, target: Path, p, scratch: Store, key: str
+    recording: bids.Recording, path: Path, checksum: str, target: Path, p, scratch: Store, key: str
 ) -> bids.UnusableRecording | None:
     """Make one recording's two files, from the scratch store if it was made before; or say why not."""
     out = target / recording.participant_id / f"{recording.stem}_eeg.npy"
@@ -84,7 +89,7 @@ def process(
         return error
     with atomic(out) as temporary, open(temporary, "wb") as file:
         np.save(file, array)
-    write_json(side, facts)
+    write_json(side, {**facts, "source_sha256": checksum})
     scratch.put(f"{key}.npy", out)
     scratch.put(f"{key}.json", side)
     return None
@@ -93,17 +98,19 @@ def process(
 def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
     """The whole signal path: float16 (T, C) in units of scale_uv, and the facts about it.
 
-    float16 keeps 11 bits: a rounding error of 0.03 % of each sample, far below the noise of EEG.
-    The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so that
-    scaling is exact.
+    float16 keeps 11 bits: a rounding error of at most 0.05 % of each sample, far below the noise of
+    EEG. The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so
+    that scaling is exact. Raises UnusableRecording: 'sampling_rate', 'too_short' or 'bad_channels'.
     """
+    if recorded.sfreq_hz % 1 or recorded.sfreq_hz <= 2 * p.lowpass_hz:
+        detail = f"{recorded.sfreq_hz:g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
+        raise bids.UnusableRecording("sampling_rate", detail)
     if recorded.data_uv.shape[1] < p.min_duration_s * recorded.sfreq_hz:
         seconds = recorded.data_uv.shape[1] / recorded.sfreq_hz
         raise bids.UnusableRecording("too_short", f"{seconds:.1f} s, the limit is {p.min_duration_s:g} s")
     before_hz, before_db = signal.power_db(recorded.data_uv, recorded.sfreq_hz)
-    data_uv = signal.filter_and_resample(
-        recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz
-    )
+    band = (p.highpass_hz, p.lowpass_hz, p.notch_hz)
+    data_uv = signal.filter_and_resample(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, *band)
     bads = signal.bad_channels(data_uv, p.sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
     if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
         kinds = dict(Counter(bads.values()))
@@ -117,11 +124,11 @@ def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
         "scale_uv": float(scale_uv),
         "samples": data_uv.shape[1],
         "bad_channels": bads,
-        "notched": p.notch_hz < recorded.sfreq_hz / 2,
+        "notched": len(signal.kernels(recorded.sfreq_hz, *band)) == 2,
         "spectrum_before_db": dict(zip(before_hz.astype(int).tolist(), before_db.tolist(), strict=True)),
         "spectrum_after_db": dict(zip(after_hz.astype(int).tolist(), after_db.tolist(), strict=True)),
     }
-    return (data_uv.T / np.float32(scale_uv)).astype(np.float16), facts
+    return (data_uv.T / np.float32(scale_uv)).astype(np.float16, order="C"), facts
 
 
 def summarise(release: str, target: Path, found: list, rejected: list[dict], source: str) -> None:

@@ -55,9 +55,9 @@ class Simulator(Section):
 
 
 class Preprocess(Section):
-    highpass_hz: Positive
+    highpass_hz: Annotated[float, Field(ge=0.01)]
     lowpass_hz: Positive
-    notch_hz: Positive
+    notch_hz: Annotated[float, Field(ge=10, allow_inf_nan=False)]
     sfreq_hz: Annotated[int, Field(ge=100, le=1000, multiple_of=100)]
     flat_uv: Positive
     noisy_z: Positive

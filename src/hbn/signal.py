@@ -11,31 +11,22 @@ import scipy.fft
 from hbn import bids
 
 REFERENCE = bids.CHANNELS.index("Cz")  # of the recording: exactly zero until re-referenced
-BLOCK = 16  # channels filtered at once, which bounds memory
+BLOCK = 16  # channels transformed at once, which bounds memory
 
 
 @lru_cache
 def kernels(sfreq_hz: float, highpass_hz: float, lowpass_hz: float, notch_hz: float) -> tuple[np.ndarray, ...]:
-    """Zero-phase FIR filters: band-pass and, below half the rate, notch.
+    """Zero-phase FIR filters: band-pass and, where it fits below half the rate, notch.
 
     Designed by MNE with the defaults of raw.filter and raw.notch_filter (windowed sinc, Hamming).
     """
     import mne
 
-    low_trans_hz = min(max(0.25 * highpass_hz, 2.0), highpass_hz)
-    high_trans_hz = min(max(0.25 * lowpass_hz, 2.0), sfreq_hz / 2 - lowpass_hz)
     design = {"sfreq": sfreq_hz, "method": "fir", "phase": "zero", "fir_design": "firwin", "verbose": "ERROR"}
-    band = mne.filter.create_filter(
-        None,
-        l_freq=highpass_hz,
-        h_freq=lowpass_hz,
-        l_trans_bandwidth=low_trans_hz,
-        h_trans_bandwidth=high_trans_hz,
-        **design,
-    )
-    if notch_hz >= sfreq_hz / 2:
-        return (band,)
+    band = mne.filter.create_filter(None, l_freq=highpass_hz, h_freq=lowpass_hz, **design)
     half_hz = notch_hz / 400 + 0.5  # notch_widths = freq / 200 and trans_bandwidth = 1, half on each side
+    if notch_hz + half_hz >= sfreq_hz / 2:
+        return (band,)
     notch = mne.filter.create_filter(
         None,
         l_freq=notch_hz + half_hz,
@@ -58,10 +49,11 @@ def filter_and_resample(
     """
     filters = kernels(sfreq_hz, highpass_hz, lowpass_hz, notch_hz)
     n = data_uv.shape[1]
-    pad = min(sum(len(kernel) // 2 for kernel in filters), n - 1)
+    reach = sum(len(kernel) // 2 for kernel in filters)
+    pad = min(reach, n - 1)  # beyond the reflected samples of a short recording: zeros
     # A padded length at which both rates have whole samples.
     unit = round(sfreq_hz / np.gcd(round(sfreq_hz), round(new_sfreq_hz)))
-    size = unit * scipy.fft.next_fast_len(-(-(n + 2 * pad) // unit), real=True)
+    size = unit * scipy.fft.next_fast_len(-(-(n + 2 * reach) // unit), real=True)
     new_size = round(size * new_sfreq_hz / sfreq_hz)
     new_n = round(n * new_sfreq_hz / sfreq_hz)
 
@@ -102,16 +94,17 @@ def bad_channels(
     Amplitude and high-frequency content (first difference) are compared with the other channels
     by robust z-scores of their logarithms, each channel with its four nearest neighbours by
     correlation. Ideas of the PREP pipeline (Bigdely-Shamlo et al. 2015). Cz, the reference, is
-    never bad.
+    never bad. The data are band-limited already, so about 100 samples per second suffice.
     """
     sd = data_uv.std(axis=1)
     rough = np.diff(data_uv, axis=1).std(axis=1)
-    # Near the reference channels are small by nature: amplitudes are compared after its removal.
-    common = data_uv - data_uv.mean(axis=0, keepdims=True)
+    # Near the reference channels are small by nature: amplitudes are compared after its removal. The
+    # median over channels: one huge artefact would reach all of them through the mean and hide others.
+    common = data_uv[:, :: max(1, round(sfreq_hz / 100))]
+    common = common - np.median(common, axis=0, keepdims=True)
     z = np.maximum(_robust_z(common.std(axis=1)), _robust_z(rough))
-    slow = common[:, :: max(1, round(sfreq_hz / 100))]
-    slow = (slow - slow.mean(axis=1, keepdims=True)) / (slow.std(axis=1, keepdims=True) + 1e-6)
-    correlation = np.abs(slow @ slow.T) / slow.shape[1]
+    common = (common - common.mean(axis=1, keepdims=True)) / (common.std(axis=1, keepdims=True) + 1e-6)
+    correlation = np.abs(common @ common.T) / common.shape[1]
     best = np.take_along_axis(correlation, _neighbours(), axis=1).max(axis=1)
     found = {}
     for i, name in enumerate(bids.CHANNELS):
@@ -162,8 +155,12 @@ def power_db(data_uv: np.ndarray, sfreq_hz: float) -> tuple[np.ndarray, np.ndarr
     """Frequencies (F,) in 1 Hz steps and the median over channels of Welch's power in dB (uV^2/Hz)."""
     import scipy.signal
 
-    hz, power = scipy.signal.welch(data_uv, sfreq_hz, nperseg=round(sfreq_hz), axis=1)
-    return hz, 10 * np.log10(np.median(power, axis=0) + 1e-12)
+    blocks = [
+        scipy.signal.welch(data_uv[begin : begin + BLOCK], sfreq_hz, nperseg=round(sfreq_hz), axis=1)
+        for begin in range(0, len(data_uv), BLOCK)
+    ]
+    power = np.concatenate([power for _, power in blocks])  # (C, F)
+    return blocks[0][0], 10 * np.log10(np.median(power, axis=0) + 1e-12)
 
 
 def _robust_z(values: np.ndarray) -> np.ndarray:
