@@ -6,6 +6,7 @@ Writes data/windows/<release>/   recordings (linked, not copied), recordings.csv
        metrics/windows/<release>.json
 """
 
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hbn import bids, events, splits
 from hbn.files import HbnError, atomic, digest, existing, link, read_json, sha256, write_csv, write_json
 from hbn.stage import data_source, run
 from hbn.windows import RECORDING_COLUMNS, samples, window_starts
+
+log = logging.getLogger(__name__)
 
 PARTICIPANT_COLUMNS = ["participant_id", "release", "split", "sex", "age_years", *bids.FACTORS]
 TRIAL_COLUMNS = [
@@ -27,7 +30,7 @@ def main(p, release: str) -> None:
     source = existing(Path("data/preprocessed") / release, made_by=f"preprocess@{release}")
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/windows") / release
-    rows, windows, trials, dropped = [], [], [], Counter()
+    rows, windows, trials, dropped, unusable = [], [], [], Counter(), Counter()
 
     for sidecar in sorted(source.glob("sub-*/*_eeg.json")):
         recording = bids.Recording.of(sidecar.name)
@@ -44,8 +47,13 @@ def main(p, release: str) -> None:
             "scale_uv": info["scale_uv"],
             "sha256": sha256(sidecar.with_suffix(".npy")),
         }
+        try:
+            table = events.read_events(raw / recording.folder / f"{recording.stem}_events.tsv")
+        except bids.UnusableRecording as error:
+            log.warning("%s is left out, %s", recording.stem, error)
+            unusable[error.reason] += 1
+            continue
         link(sidecar.with_suffix(".npy"), target / "recordings" / recording.participant_id / f"{recording.stem}.npy")
-        table = events.read_events(raw / recording.folder / f"{recording.stem}_events.tsv")
         window_samples = samples(p.windows.window_s, info["sfreq_hz"])
         boundaries = [samples(e.onset_s, info["sfreq_hz"]) for e in table if e.value == "boundary"]
         starts = window_starts(len(array), window_samples, samples(p.windows.stride_s, info["sfreq_hz"]), boundaries)
@@ -82,6 +90,7 @@ def main(p, release: str) -> None:
             "trials": dict(Counter(trial["outcome"] for trial in trials)),
             "fast_block_trials": sum(trial["fast_block"] for trial in trials),
             "dropped_trials": dict(dropped),
+            "unusable_events": dict(unusable),
             "sha256": digest({path.name: sha256(path) for path in sorted(target.glob("*.*"))}),
         },
     )

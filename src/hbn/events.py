@@ -44,9 +44,11 @@ class Trial:
 def read_events(path: Path | str) -> list[Event]:
     """Rows in file order, which decides where onsets are tied; only onset, value and feedback are read.
 
-    Rows whose onset is no time are skipped (none of R1's tables has one). Raises UnusableRecording
-    'events_columns' if onset or value is absent.
+    Rows whose onset is no time are skipped (none of R1's tables has one). Raises UnusableRecording:
+    'events_missing' (no such file) or 'events_columns' (no onset or value).
     """
+    if not Path(path).exists():
+        raise UnusableRecording("events_missing", f"{path} does not exist")
     rows = read_tsv(path)
     if rows and not {"onset", "value"} <= rows[0].keys():
         has = ", ".join(map(str, rows[0]))
