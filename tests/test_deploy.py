@@ -1,11 +1,13 @@
 """Deployment: every variant stands beside FP32, the gate holds, files repeat byte for byte."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from conftest import write_tiny_dataset
 
 import benchmark
 import predict
@@ -20,18 +22,32 @@ P.scores = P.scores.model_copy(update={"n_bootstrap": 100})
 SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
 
 
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory) -> Path:
+    """A repository with a dataset and two networks of random weights, after the stage quantize."""
+    root = tmp_path_factory.mktemp("repository")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        dataset = Dataset.open(write_tiny_dataset(root), window_s=2.0)
+        torch.manual_seed(0)
+        encoder = model.Encoder(dataset.positions_m, 500, 2.0, *SIZE.values())
+        about = {"model": SIZE, "window_s": 2.0, "sfreq_hz": 500.0, "source": "simulated"}
+        model.save("models/challenge1.pt", model.ResponseTime(encoder, 2.0, 0.5), **about, trial_offset_s=0.5)
+        model.save("models/challenge2.pt", model.Factors(encoder, 4, 4), **about, n_regions=4)
+        quantize.main(P)
+    return root
+
+
 @pytest.fixture
-def workspace(tiny_dataset, tmp_path, monkeypatch):
-    """A repository with a dataset and two networks of random weights."""
+def workspace(quantized, tmp_path, monkeypatch) -> Path:
+    """A copy of it to work in."""
+    shutil.copytree(quantized, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quantize, "DATASET", tiny_dataset)
-    torch.manual_seed(0)
-    dataset = Dataset.open(tiny_dataset, window_s=2.0)
-    encoder = model.Encoder(dataset.positions_m, 500, 2.0, *SIZE.values())
-    about = {"model": SIZE, "window_s": 2.0, "sfreq_hz": 500.0, "source": "simulated"}
-    model.save("models/challenge1.pt", model.ResponseTime(encoder, 2.0, 0.5), **about, trial_offset_s=0.5)
-    model.save("models/challenge2.pt", model.Factors(encoder, 4, 4), **about, n_regions=4)
     return tmp_path
+
+
+def choose(variant: str) -> None:
+    write_json("metrics/benchmark.json", {"chosen": {"challenge1": variant, "challenge2": variant}})
 
 
 def files() -> dict[str, str]:
@@ -45,7 +61,6 @@ def only(monkeypatch, *variants, **more):
 
 
 def test_every_variant_is_scored_and_files_repeat(workspace, monkeypatch):
-    quantize.main(P)
     first = files()
     report = read_json("metrics/quantize.json")
     assert report["source"] == "simulated"
@@ -74,8 +89,7 @@ def test_every_variant_is_scored_and_files_repeat(workspace, monkeypatch):
 def test_onnx_equals_pytorch_at_any_batch_size(workspace):
     network, _ = export.load_network("models/challenge1.pt", "challenge1")
     x_uv = 10 * np.random.default_rng(0).normal(size=(5, 129, 1000)).astype(np.float32)
-    export.write(export.fuse(export.export(network, (129, 1000))), "fused.onnx")
-    session = deploy.session("fused.onnx", threads=1)
+    session = deploy.session("models/deploy/challenge1/fused.onnx", threads=1)
     expected = network(torch.from_numpy(x_uv)).detach().numpy()
     for some in (x_uv[:1], x_uv):
         np.testing.assert_allclose(session.run(None, {deploy.INPUT: some})[0], expected[: len(some)], atol=1e-5)
@@ -114,11 +128,7 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, mon
 
 
 def test_predictor_at_any_rate(workspace):
-    for name in ("challenge1", "challenge2"):
-        network, facts = export.load_network(f"models/{name}.pt", name)
-        stated = {key: facts[key] for key in quantize.STATED if key in facts}
-        export.write(export.export(network, (129, 1000)), f"models/deploy/{name}/fp32.onnx", **stated)
-    write_json("metrics/benchmark.json", {"chosen": {"challenge1": "fp32", "challenge2": "fp32"}})
+    choose("fp32")
     predictor = deploy.Predictor()
     assert (predictor.window_s, predictor.sfreq_hz, predictor.trial_offset_s) == (2.0, 500.0, 0.5)
     # Sines of whole periods below 20 Hz: the same signal at every rate.
@@ -143,14 +153,11 @@ def test_predictor_at_any_rate(workspace):
 
 
 def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_reference(workspace, monkeypatch):
+    verdicts = read_json("metrics/quantize.json")
     for name in ("challenge1", "challenge2"):
-        network, _ = export.load_network(f"models/{name}.pt", name)
-        graph = export.export(network, (129, 1000))
-        for variant in ("fp32", "int8_dynamic"):
-            export.write(export.int8(graph) if "int8" in variant else graph, f"models/deploy/{name}/{variant}.onnx")
-    row = {"accepted": True, "scores": {"r": 0.5}}
-    verdict = {"pytorch": {"scores": {"r": 0.5}}, "fp32": row, "int8_dynamic": row, "bf16": {"accepted": False}}
-    write_json("metrics/quantize.json", {"source": "simulated", "challenge1": verdict, "challenge2": verdict})
+        verdicts[name] = {v: verdicts[name][v] for v in ("pytorch", "fp32", "int8_dynamic", "bf16")}
+        verdicts[name]["int8_dynamic"]["accepted"] = name == "challenge1"
+    write_json("metrics/quantize.json", verdicts)
     quick = P.benchmark.model_copy(update={"n_runs": 10, "warmup_runs": 1, "batch_sizes": [1, 2]})
     monkeypatch.setattr(benchmark, "ROUNDS", 2)
     monkeypatch.setattr(benchmark, "throughput", lambda call, size: len(call(benchmark.noise_uv(size))))
@@ -159,7 +166,7 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
     assert report["source"] == "simulated"
     for name in ("challenge1", "challenge2"):
         rows = report["variants"][name]
-        accepted = {variant: rows[variant]["p50_ms"] for variant in ("fp32", "int8_dynamic")}
+        accepted = {v: rows[v]["p50_ms"] for v in ("fp32", "int8_dynamic") if verdicts[name][v]["accepted"]}
         assert report["chosen"][name] == min(accepted, key=accepted.get)
         assert "bf16" not in rows
         assert rows["fp32"]["memory_mb"] > 0
@@ -176,19 +183,14 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
 def test_predictor_says_what_to_run_first(workspace):
     with pytest.raises(HbnError, match="dvc repro benchmark"):
         deploy.Predictor()
-    write_json("metrics/benchmark.json", {"chosen": {"challenge1": "int8_static"}})
+    choose("int8_dynamic")
+    Path("models/deploy/challenge2/int8_dynamic.onnx").unlink()
     with pytest.raises(HbnError, match="dvc repro quantize"):
         deploy.Predictor()
 
 
 def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
-    chosen = {}
-    for name in ("challenge1", "challenge2"):
-        network, facts = export.load_network(f"models/{name}.pt", name)
-        stated = {key: facts[key] for key in quantize.STATED if key in facts}
-        export.write(export.export(network, (129, 1000)), f"models/deploy/{name}/fp32.onnx", **stated)
-        chosen[name] = "fp32"
-    write_json("metrics/benchmark.json", {"chosen": chosen})
+    choose("int8_static")
     rng = np.random.default_rng(0)
     smooth = model.spatial_prior(torch.from_numpy(bids.electrode_positions_m()).float(), 0.06).numpy()
     data_uv = 3 * (smooth @ rng.normal(size=(129, 6000))).astype(np.float32)  # 30 s at 200 Hz
