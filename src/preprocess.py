@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from hbn import bids, signal
@@ -83,7 +84,8 @@ def process(
     if scratch.fetch(f"{key}.npy", out) and scratch.fetch(f"{key}.json", side):
         return None
     try:
-        array, facts = prepare(bids.read_signal(path), p)
+        with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
+            array, facts = prepare(bids.read_signal(path), p)
     except bids.UnusableRecording as error:
         log.warning("%s rejected, %s", recording.stem, error)
         return error

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import preprocess
 from hbn import bids, params, signal
@@ -90,13 +91,18 @@ def test_output_is_the_signal_path_in_time_major_half_precision(workspace):
 def test_one_participant_at_a_time_equals_all_at_once(workspace, monkeypatch, tmp_path_factory):
     made = []
     prepare = preprocess.prepare
-    monkeypatch.setattr(preprocess, "prepare", lambda *arguments: made.append(1) or prepare(*arguments))
+
+    def counted(*arguments):
+        made.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+        return prepare(*arguments)
+
+    monkeypatch.setattr(preprocess, "prepare", counted)
     for i, name in enumerate(("sub-A", "sub-B", "sub-C")):
         add(name, recording_uv(i))
         grown = build(parameters())
         assert len(made) == i + 1
     assert build(parameters(max_rejected_fraction=0.5)) == grown
-    assert len(made) == 3
+    assert made == [{1}] * 3  # whatever the number of workers and cores
     monkeypatch.chdir(tmp_path_factory.mktemp("clean"))
     for i, name in enumerate(("sub-A", "sub-B", "sub-C")):
         add(name, recording_uv(i))
