@@ -1,0 +1,96 @@
+"""Pieces of the stage scripts whose mistakes whole runs would not show."""
+
+import numpy as np
+import pytest
+import torch
+
+import cache_windows
+import challenge1
+import challenge2
+import pretrain
+from hbn import bids, events, model, params
+from hbn.training import Dataset
+
+P = params.load()
+
+
+def test_masks_hide_the_wanted_share_in_blocks_of_space_and_time():
+    positions_m = torch.tensor(bids.electrode_positions_m()).float()
+    masks = pretrain.block_masks(400, positions_m, 20, 2.0, P.pretrain, [1, 2])
+    assert masks.shape == (400, 20, 129)
+    assert masks.float().mean().item() == pytest.approx(P.pretrain.mask_fraction, abs=0.03)
+    assert torch.equal(masks, pretrain.block_masks(400, positions_m, 20, 2.0, P.pretrain, [1, 2]))
+    distance_m = torch.cdist(positions_m, positions_m).fill_diagonal_(9)
+    nearest = distance_m.argmin(1)
+    same_as_neighbour = (masks == masks[:, :, nearest]).float().mean().item()
+    same_as_before = (masks[:, 1:] == masks[:, :-1]).float().mean().item()
+    assert same_as_neighbour > 0.8  # 0.5 for independent patches
+    assert same_as_before > 0.75
+
+
+def test_labels_of_trials(tiny_dataset):
+    dataset = Dataset.open(tiny_dataset, 2.0)
+    trial = dataset.trials[0]
+    trials = [
+        {**trial, "side": "right", "outcome": "correct", "rt_s": "1.5"},
+        {**trial, "side": "right", "outcome": "wrong", "rt_s": "0.3"},
+        {**trial, "side": "left", "outcome": "wrong", "rt_s": "2"},
+        {**trial, "side": "left", "outcome": "miss", "rt_s": ""},
+    ]
+    windows, rt_s, auxiliary = challenge1.tensors(dataset, trials)
+    assert rt_s[:3].tolist() == pytest.approx([1.5, 0.3, 2.0])
+    assert rt_s[3].isnan()
+    assert auxiliary[:3].tolist() == [[1, 1], [0, 0], [1, 0]]  # pressed right, correct
+    assert (windows[:, 1] == int(trial["start_sample"])).all()
+
+
+def test_no_participant_is_in_two_splits_and_no_window_is_shared(tiny_dataset):
+    dataset = Dataset.open(tiny_dataset, 2.0)
+    seen = [dataset.split_windows(split) for split in ("train", "validation", "test")]
+    assert sum(map(len, seen)) == len(dataset.windows)
+    owners = [{dataset.cache.recordings[r]["participant_id"] for r in windows[:, 0]} for windows in seen]
+    assert not owners[0] & owners[1]
+    assert not owners[0] & owners[2]
+    assert not owners[1] & owners[2]
+
+
+def test_the_readout_of_factors_is_the_ridge_regression(tiny_dataset):
+    dataset = Dataset.open(tiny_dataset, 2.0)
+    network = model.Factors(dataset.encoder(P.model), 3, 4).eval()
+    rng = np.random.default_rng(0)
+    x = rng.normal(5, 3, size=(60, network.n_features))
+    y = x[:, :4] * [0.5, -1, 0, 2] + [1, 2, 3, 4]
+    challenge2.fit_readout(network, x, y, [1e-6])
+    with torch.inference_mode():
+        predicted = network.readout(torch.from_numpy(x).float()).numpy()
+    np.testing.assert_allclose(predicted, y, atol=0.02)
+
+
+def test_a_participants_factors_are_the_mean_of_the_window_predictions(tiny_dataset):
+    dataset = Dataset.open(tiny_dataset, 2.0)
+    torch.manual_seed(0)
+    network = model.Factors(dataset.encoder(P.model), 3, 4).eval()
+    one = dataset.participants["sub-D"]
+    pooled = challenge2.participant_features(network, dataset, [one], torch.device("cpu"))
+    owner = np.array([row["participant_id"] for row in dataset.cache.recordings])
+    windows = dataset.windows[owner[dataset.windows[:, 0]] == "sub-D"]
+    with torch.inference_mode():
+        of_pooled = network.readout(torch.from_numpy(pooled).float()).numpy()[0]
+        of_windows = network(dataset.batch_uv(windows)).numpy().mean(0)
+    np.testing.assert_allclose(of_pooled, of_windows, atol=1e-4)
+
+
+def test_the_trial_before_is_the_one_right_before():
+    facts = {"onset_s": 1.0, "side": "left", "foreperiod_s": 2.8, "fast_block": False, "early_press": False}
+    facts |= {"n_presses_after": 1}
+    trials = [
+        events.Trial(trial=0, outcome="correct", rt_s=1.5, **facts),
+        events.Trial(trial=1, outcome="miss", rt_s=None, **facts),
+        events.Trial(trial=3, outcome="wrong", rt_s=2.0, **facts),  # trial 2 was dropped
+    ]
+    rows = cache_windows._with_previous(trials)
+    assert [(row["previous_outcome"], row["previous_rt_s"]) for row in rows] == [
+        (None, None),
+        ("correct", 1.5),
+        (None, None),
+    ]
