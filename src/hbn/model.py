@@ -19,16 +19,21 @@ SIZES = {"tiny": (96, 4), "small": (192, 6), "base": (512, 8), "large": (1024, 1
 BANDS_HZ = ((1, 4), (4, 8), (8, 13), (13, 20), (20, 30), (30, 45))
 
 
-def spatial_prior(positions_m: Tensor, length_m: float = 0.03) -> Tensor:
-    """Matrix (C, C) whose product with white noise is a smooth function on the scalp.
-
-    The Cholesky factor of a squared-exponential kernel between electrodes (a Gaussian process
-    prior): a filter w = L z with small z changes little between neighbouring electrodes.
-    """
+def smooth_components(positions_m: Tensor, n: int, length_m: float = 0.03) -> Tensor:
+    """The n smoothest patterns over the scalp (C, n), orthogonal: leading eigenvectors of a
+    squared-exponential kernel between electrodes."""
     distance_m = torch.cdist(positions_m.double(), positions_m.double())
-    kernel = torch.exp(-0.5 * (distance_m / length_m) ** 2)
-    factor = torch.linalg.cholesky(kernel + 0.05 * torch.eye(len(kernel), dtype=torch.float64))
-    return factor.float()
+    patterns = torch.linalg.eigh(torch.exp(-0.5 * (distance_m / length_m) ** 2)).eigenvectors[:, -n:].flip(1)
+    peak = patterns.gather(0, patterns.abs().argmax(0, keepdim=True))
+    return (patterns * peak.sign()).float()  # eigenvectors have no sign of their own
+
+
+def whitening(covariance: Tensor, shrinkage: float = 0.05) -> Tensor:
+    """The symmetric inverse square root (C, C) of a covariance shrunk towards a multiple of the identity."""
+    n = len(covariance)
+    shrunk = covariance.double() + shrinkage * covariance.double().trace() / n * torch.eye(n, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(shrunk)
+    return (vectors / values.sqrt() @ vectors.T).float()
 
 
 class Block(nn.Module):
@@ -77,27 +82,37 @@ class Encoder(nn.Module):
         self.n_tokens = _whole(window_s / patch_s, "windows.window_s should be a multiple of model.patch_s")
         self.width, self.n_channels = width, len(positions_m)
         self.register_buffer("positions_m", positions_m)
-        self.register_buffer("prior", spatial_prior(positions_m), persistent=False)
-        self.spatial = nn.Parameter(torch.randn(self.n_channels, n_spatial_filters) / self.n_channels)
+        # Spatial filters are learned in whitened space, where the large shared background is no larger
+        # than the small differences that carry information: few labels then suffice.
+        self.register_buffer("whitener", torch.eye(self.n_channels))
+        self.spatial = nn.Parameter(torch.randn(self.n_channels, n_spatial_filters) / self.n_channels**0.5)
         self.patch = nn.Linear(self.patch_samples * n_spatial_filters, width)
         self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, width))
         self.blocks = nn.Sequential(*(Block(width, 2 ** (i % 3), dropout) for i in range(depth)))
         self.norm = nn.LayerNorm(width)
 
     def resample(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T) at the data's rate -> (B, T', C) at 100 Hz."""
-        return x_uv[..., :: self.step].transpose(1, 2)
+        """(B, C, T) at the data's rate -> (B, C, T') at 100 Hz."""
+        return x_uv[..., :: self.step]
 
     def normalise(self, x_uv: Tensor) -> Tensor:
-        """Z-score per window and channel of (B, T', C), clipped; a flat channel becomes zero."""
-        centred = x_uv - x_uv.mean(dim=1, keepdim=True)
-        sd = centred.square().mean(dim=1, keepdim=True).sqrt()
-        return (centred / (sd + 0.1)).clamp(-CLIP, CLIP)
+        """(B, C, T') -> (B, T', C): each channel centred, the window scaled to rms 1, clipped.
+
+        One scale for all channels: their relation is what spatial filters work on.
+        """
+        centred = x_uv - x_uv.mean(dim=-1, keepdim=True)
+        scale = (centred.square().mean(dim=(-2, -1), keepdim=True) + 0.01).sqrt()
+        return (centred / scale).clamp(-CLIP, CLIP).transpose(1, 2)
+
+    def adapt(self, x_uv: Tensor) -> None:
+        """Set the whitener from unlabelled windows (B, C, T) of training participants."""
+        x = self.normalise(self.resample(x_uv)).flatten(0, 1)  # (B * T', C)
+        self.whitener.copy_(whitening(x.T @ x / x.shape[0]))
 
     def tokens(self, x: Tensor) -> Tensor:
         """Normalised (B, T', C) -> tokens (B, N, D)."""
-        sources = x @ (self.prior @ self.spatial)  # (B, T', S)
-        patches = sources.reshape(len(x), self.n_tokens, -1)  # (B, N, P * S)
+        sources = x @ (self.whitener @ self.spatial)  # (B, T', S)
+        patches = sources.reshape(x.shape[0], self.n_tokens, -1)  # (B, N, P * S)
         return self.norm(self.blocks(self.patch(patches) + self.position))
 
     def forward(self, x_uv: Tensor) -> Tensor:
@@ -130,7 +145,7 @@ class MaskedPretraining(nn.Module):
     def _patches(self, x_uv: Tensor) -> Tensor:
         """Normalised windows cut into tokens (B, N, P, C)."""
         x = self.encoder.normalise(self.encoder.resample(x_uv))  # (B, T', C)
-        return x.reshape(len(x), self.encoder.n_tokens, self.encoder.patch_samples, -1)
+        return x.reshape(x.shape[0], self.encoder.n_tokens, self.encoder.patch_samples, -1)
 
 
 class ResponseTime(nn.Module):
@@ -159,7 +174,7 @@ class ResponseTime(nn.Module):
         """Outcome logits (B, bins + 2: time bins, early, no response) and auxiliary logits (B, 2)."""
         tokens = self.encoder(x_uv)  # (B, N, D)
         time = self.time(tokens).flatten(1) + self.time_prior  # (B, bins)
-        when = time.reshape(len(time), -1, self.BINS_PER_TOKEN).logsumexp(-1).softmax(-1)  # (B, N)
+        when = time.reshape(time.shape[0], -1, self.BINS_PER_TOKEN).logsumexp(-1).softmax(-1)  # (B, N)
         at_response = (when[:, :, None] * tokens).sum(1)
         pooled = torch.cat([tokens.mean(1), at_response], dim=-1)  # (B, 2D)
         return torch.cat([time, self.outside(pooled)], dim=-1), self.auxiliary(pooled)
@@ -198,30 +213,25 @@ class Factors(nn.Module):
         super().__init__()
         self.encoder = encoder
         n_samples = encoder.n_tokens * encoder.patch_samples
-        time = torch.arange(n_samples, dtype=torch.float64)
-        hz = torch.arange(math.ceil(BANDS_HZ[-1][1] * n_samples / SFREQ_HZ) + 1, dtype=torch.float64)
-        angle = 2 * torch.pi * time[:, None] * hz / n_samples  # (T', F)
+        bin_hz = SFREQ_HZ / n_samples
+        low_hz, high_hz = BANDS_HZ[0][0], BANDS_HZ[-1][1]
+        hz = bin_hz * torch.arange(math.ceil(low_hz / bin_hz), math.ceil(high_hz / bin_hz), dtype=torch.float64)
+        angle = 2 * torch.pi * torch.arange(n_samples)[:, None] / SFREQ_HZ * hz  # (T', F)
         taper = torch.hann_window(n_samples, periodic=False, dtype=torch.float64)[:, None]
-        self.register_buffer("fourier", (taper * torch.cat([angle.cos(), angle.sin()], 1)).float(), persistent=False)
-        hz = hz * SFREQ_HZ / n_samples
+        fourier = taper * torch.cat([angle.cos(), angle.sin()], 1)
+        fourier = fourier - fourier.mean(0)  # blind to the mean of a window
+        self.register_buffer("fourier", fourier.float(), persistent=False)  # (T', 2F)
         bands = torch.stack([((hz >= low) & (hz < high)).double() for low, high in BANDS_HZ], 1)  # (F, bands)
-        self.register_buffer("bands", (bands / bands.sum(0)).float(), persistent=False)
-        vectors = torch.linalg.eigh(encoder.prior @ encoder.prior.T).eigenvectors
-        regions = vectors[:, -n_regions:].flip(1)
-        peak = regions.gather(0, regions.abs().argmax(0, keepdim=True))
-        regions = regions * peak.sign()  # eigenvectors have no sign of their own
-        self.register_buffer("regions", regions / len(regions) ** 0.5)
+        self.register_buffer("bands", (bands / bands.sum(0)).repeat(2, 1).float(), persistent=False)
+        regions = smooth_components(encoder.positions_m, n_regions)
+        self.register_buffer("regions", regions / encoder.n_channels**0.5, persistent=False)
         self.n_features = n_regions * len(BANDS_HZ) + encoder.width
         self.readout = nn.Linear(self.n_features, n_outputs)
 
     def features(self, x_uv: Tensor) -> Tensor:
         """(B, C, T) -> (B, bands * regions + D): log band power on smooth components, mean token."""
-        x = self.encoder.resample(x_uv)  # (B, T', C)
-        x = x - x.mean(dim=1, keepdim=True)
-        spectrum = self.fourier.T @ x  # (B, 2F, C)
-        cosine, sine = spectrum.chunk(2, dim=1)
-        power = (cosine.square() + sine.square()).transpose(1, 2) @ self.bands  # (B, C, bands)
-        log_power = (power + 1.0).log()
+        spectrum = self.encoder.resample(x_uv) @ self.fourier  # (B, C, 2F)
+        log_power = (spectrum.square() @ self.bands + 1.0).log()  # (B, C, bands)
         spectral = (log_power.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
         return torch.cat([spectral, self.encoder(x_uv).mean(1)], dim=-1)
 

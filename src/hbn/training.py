@@ -19,6 +19,7 @@ from hbn.windows import WindowCache, samples
 log = logging.getLogger(__name__)
 
 DATASET = Path("data/dataset")
+N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz for a covariance of 129 channels
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,16 @@ class Dataset:
         )
 
     def encoder(self, p: params.Model) -> Encoder:
-        """A new encoder with random weights for this dataset's montage, rate and window."""
+        """A new encoder for this dataset's montage, rate and window: random weights, adapted whitener."""
         window_s = self.window_samples / self.cache.sfreq_hz
-        return Encoder(
+        encoder = Encoder(
             self.positions_m, round(self.cache.sfreq_hz), window_s, p.size, p.patch_s, p.n_spatial_filters, p.dropout
         )
+        train = self.split_windows("train")
+        if not len(train):
+            raise HbnError("the training split holds no window; raise data.n_participants or change the section splits")
+        encoder.adapt(self.batch_uv(train[:: max(1, len(train) // N_ADAPT_WINDOWS)]))
+        return encoder
 
     def split_windows(self, split: str) -> np.ndarray:
         """Windows (N, 2) of the participants of one split."""
