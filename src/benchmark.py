@@ -6,7 +6,7 @@ Writes models/reference.onnx
        plots/benchmark_profile.csv: measured on this machine at this moment, so no outputs of the stage
 
 The chosen variant of each network is the fastest accepted one at batch 1. Variants run single windows
-on one thread kept on one CPU; networks in PyTorch run on one thread and on exec.threads, and the faster
+on one thread kept on one CPU; networks in PyTorch run on one thread and on one per CPU, and the faster
 counts. All take turns, so that a busy moment of the machine meets all of them.
 """
 
@@ -38,6 +38,7 @@ NETWORKS = ("challenge1", "challenge2")
 SHAPE = 129, 1000  # channels, samples: the reference network's input
 REFERENCE = Path("models/reference.onnx")
 ROUNDS = 10
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 LARGEST_REFERENCE_BATCH = 16  # attention over 1000 samples takes 16 MB per window
 QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
@@ -64,7 +65,7 @@ class Reference(nn.Module):
 
 
 def main(p) -> None:
-    choose_device("cpu", p.exec.threads)
+    choose_device("cpu", CPUS)
     verdicts = read_json("metrics/quantize.json")
     torch.manual_seed(p.benchmark.seed)
     reference = Reference().eval()
@@ -82,8 +83,8 @@ def main(p) -> None:
         deploy.BENCHMARK,
         {
             "source": verdicts["source"],
-            "machine": {"cpu": cpu_name(), "cpus": os.cpu_count()},
-            "threads": {"latency": 1, "throughput": p.exec.threads},
+            "machine": {"cpu": cpu_name(), "cpus": CPUS},
+            "threads": {"latency": 1, "throughput": CPUS},
             "chosen": chosen,
             "targets": {name: targets(rows, name, chosen[name], p.benchmark) for name in NETWORKS},
             "variants": rows,
@@ -104,12 +105,12 @@ def measure(paths: dict, modules: dict, p) -> tuple[dict, dict, dict]:
         except Exception as error:  # as in quantize: ONNX Runtime has no common kind
             log.info("%s %s cannot run here: %s", *key, str(error).splitlines()[0])
             continue
-        many[key] = onnx_call(deploy.session(path, p.exec.threads))
+        many[key] = onnx_call(deploy.session(path, CPUS))
         rows[key] = {"size_kb": path.stat().st_size / 1e3, "memory_mb": memory_mb(path)}
         operators[key] = profile(path)
     for (network, variant), module in modules.items():
         single[network, f"{variant}_1_thread"] = torch_call(module, 1)
-        many[network, variant] = torch_call(module, p.exec.threads)
+        many[network, variant] = torch_call(module, CPUS)
         rows[network, variant] = {"size_kb": sum(x.numel() for x in module.parameters()) * 4 / 1e3}
         rows[network, f"{variant}_1_thread"] = {}
 
