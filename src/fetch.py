@@ -24,6 +24,7 @@ from hbn.sources import Source, open_source
 from hbn.stage import data_source, run, store
 
 log = logging.getLogger(__name__)
+MANIFEST = "manifest.tsv"
 
 
 def main(p, release: str) -> None:
@@ -33,29 +34,26 @@ def main(p, release: str) -> None:
     common, recordings = sort_paths(source.paths())
     if "participants.tsv" not in common:
         raise HbnError(f"{release}: the source lists no participants.tsv")
-    bring(source, "participants.tsv", target, scratch)
+    manifest = [bring(source, "participants.tsv", target, scratch)]
     table = read_tsv(target / "participants.tsv")
+    there = sorted({name for one in recordings for name in (one.task, one.column)})
+    unknown = sorted(set(p.data.tasks) - set(there))
+    if unknown:
+        raise HbnError(f"{release}: no recording of data.tasks {unknown}; the source has {', '.join(there)}")
     chosen = choose([row["participant_id"] for row in table], recordings, p.data.tasks, p.data.n_participants)
     if not chosen:
-        tasks = sorted({one.column for one in recordings})
-        raise HbnError(f"{release}: no recording of data.tasks {p.data.tasks}; the source has {', '.join(tasks)}")
-
+        raise HbnError(f"{release}: participants.tsv names none of those who have recordings of {p.data.tasks}")
     wanted = [path for path in common if path != "participants.tsv"] + [
         path for one in chosen for path in recordings[one]
     ]
     parallel = Parallel(n_jobs=p.exec.workers, return_as="generator_unordered")
     work = parallel(delayed(bring)(source, path, target, scratch) for path in wanted)
-    for _ in tqdm(work, total=len(wanted), unit="file", disable=None):
-        pass
+    manifest += tqdm(work, total=len(wanted), unit="file", disable=None)
     scratch.trim(p.exec.scratch_gb)
 
-    files = sorted(path for path in target.rglob("*") if path.is_file())
-    manifest = [
-        {"path": path.relative_to(target).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in files
-    ]
-    write_tsv(target / "manifest.tsv", manifest, ["path", "bytes", "sha256"])
-    write_text(target / ".bidsignore", "manifest.tsv\n")
+    manifest.sort(key=lambda row: row["path"])
+    write_tsv(target / MANIFEST, manifest, ["path", "bytes", "sha256"])
+    write_text(target / ".bidsignore", f"{MANIFEST}\n")
     report(release, p, table, recordings, chosen, manifest, source)
 
 
@@ -66,6 +64,8 @@ def sort_paths(paths: list[str]) -> tuple[list[str], dict[Recording, list[str]]]
     """
     common, by_recording, refused = [], defaultdict(list), []
     for path in paths:
+        if path in (MANIFEST, ".bidsignore"):  # of a tree that an earlier fetch made
+            continue
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?", path):
             common.append(path)
             continue
@@ -96,13 +96,14 @@ def choose(
     return [one for one in selected if one.participant_id in people]
 
 
-def bring(source: Source, path: str, target: Path, scratch: Store) -> None:
-    """One file to its final name, from the scratch store if it was fetched before."""
+def bring(source: Source, path: str, target: Path, scratch: Store) -> dict:
+    """One file to its final name, from the scratch store if it was fetched before; its row of the manifest."""
     key = source.fingerprint(path)
     if not scratch.fetch(key, target / path):
         with atomic(target / path) as temporary:
             source.write(path, temporary)
         scratch.put(key, target / path)
+    return {"path": path, "bytes": (target / path).stat().st_size, "sha256": sha256(target / path)}
 
 
 def report(

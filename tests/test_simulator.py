@@ -7,6 +7,7 @@ import pytest
 
 from hbn import behaviour, bids, events, params, signal, simulator, sources
 from hbn.bids import CHANNELS, FACTORS, Recording
+from hbn.files import read_json, read_tsv
 
 P = params.load(Path(__file__).parents[1] / "params.yaml").simulator
 QUICK = P.model_copy(update={"sfreq_hz": 100})
@@ -30,9 +31,10 @@ def test_behaviour_has_the_statistics_of_the_real_tables():
     found = [pair for release in ("R1", "R2", "R3", "R4") for pair in trials(release)]
     rt_s = np.array([t.rt_s for _, t in found if t.rt_s is not None])
     outcomes = [t.outcome for _, t in found]
-    assert rt_s.mean() == pytest.approx(1.584, abs=0.06)
-    assert rt_s.std() == pytest.approx(0.40, abs=0.04)
-    assert np.quantile(rt_s, [0.05, 0.5, 0.95]) == pytest.approx([0.93, 1.60, 2.21], abs=0.12)
+    assert rt_s.mean() == pytest.approx(1.584, abs=0.04)
+    assert rt_s.std() == pytest.approx(0.40, abs=0.03)
+    quantiles = [0.24, 0.93, 1.36, 1.60, 1.85, 2.21, 2.35]
+    assert np.quantile(rt_s, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]) == pytest.approx(quantiles, abs=0.06)
     assert np.mean(rt_s < 0.5) == pytest.approx(0.02, abs=0.01)
     assert outcomes.count("miss") / len(found) == pytest.approx(0.15, abs=0.03)
     assert outcomes.count("wrong") / len(found) == pytest.approx(0.105, abs=0.025)
@@ -42,8 +44,22 @@ def test_behaviour_has_the_statistics_of_the_real_tables():
     assert {f: round(foreperiods.count(f) / len(foreperiods), 3) for f in set(foreperiods)} == {
         2.8: 0.333, 4.4: 0.333, 6.0: 0.333
     }  # fmt: skip
-    age = np.array([one.age_years for one, t in found if t.rt_s is not None])
-    assert np.corrcoef(age, rt_s)[0, 1] == pytest.approx(-0.2, abs=0.12)
+    assert np.mean([t.n_presses_after > 1 for _, t in found]) == pytest.approx(0.06, abs=0.02)
+    speed = {False: 1.0, True: events.FAST}
+    shown = [(t.side, round(t.foreperiod_s * speed[t.fast_block], 1)) for _, t in found]
+    assert len({tuple(shown[k : k + 24]) for k in range(0, len(shown), 24)}) == 36
+
+    by_person = {}
+    for one, trial in found:
+        by_person.setdefault(one, []).append(trial)
+    people = [one for one, own in by_person.items() if any(t.rt_s for t in own)]
+    own_rt_s = [np.mean([t.rt_s for t in by_person[one] if t.rt_s]) for one in people]
+    misses = [np.mean([t.rt_s is None for t in by_person[one]]) for one in people]
+    correct = [np.mean([t.outcome == "correct" for t in by_person[one]]) for one in people]
+    age = [one.age_years for one in people]
+    assert np.std(own_rt_s) == pytest.approx(0.20, abs=0.03)  # 0.18, and the noise of 20 trials
+    r = [np.corrcoef(age, x)[0, 1] for x in (own_rt_s, correct, misses)]
+    assert r == pytest.approx([-0.25, 0.46, -0.51], abs=0.1)
 
 
 def test_participants_have_the_marginals_and_correlations_of_the_real_ones():
@@ -98,20 +114,42 @@ def test_eyes_closed_raise_alpha_and_the_ramp_ends_at_the_response():
 def test_factors_act_on_the_features_they_are_said_to():
     people = [behaviour.person(row) for row in behaviour.participants_table(P.seed, "R1")]
     full = P.model_copy(update={f"effect_{factor}": 1.0 for factor in FACTORS})
-    assert all(r > 0.9 for r in simulator.factor_ceiling(people, full).values())
+    assert all(r > 0.9 for r in behaviour.factor_ceiling(people, full).values())
     none = P.model_copy(update={f"effect_{factor}": 0.0 for factor in FACTORS})
-    assert all(abs(r) < 0.25 for r in simulator.factor_ceiling(people, none).values())
+    assert all(abs(r) < 0.25 for r in behaviour.factor_ceiling(people, none).values())
 
 
 def test_the_ceiling_rises_with_the_signal_from_nothing():
     outcomes = [(t.rt_s, t.side) for _, t in trials("R1")]
-    r = [
-        simulator.ceiling(outcomes, P.model_copy(update={"ramp_uv": uv}), n_draws=400)["challenge1_pearson_r"]
-        for uv in (0.0, 10.0, 40.0)
+    scores = [
+        simulator.ceiling(outcomes, P.model_copy(update={"ramp_uv": uv}), n_draws=300) for uv in (0.0, 10.0, 40.0)
     ]
-    assert abs(r[0]) < 0.15
-    assert r[0] < r[1] < r[2]
-    assert r[2] > 0.85
+    evoked = [score["challenge1_evoked_pearson_r"] for score in scores]
+    both = [score["challenge1_pearson_r"] for score in scores]
+    assert abs(evoked[0]) < 0.15
+    assert evoked[0] < evoked[1] < evoked[2]
+    assert evoked[2] > 0.85
+    assert both[0] > 0.3  # rhythms alone tell something
+    assert all(more > less - 0.05 for more, less in zip(both, evoked, strict=True))
+
+
+def test_the_ramp_is_seen_at_the_response_in_the_average():
+    source = sources.SimulatedSource("R1", QUICK)
+    pairs = []
+    for name in list(source.rows)[:6]:
+        recording = Recording(name, events.CONTRAST_CHANGE, 1)
+        rows = source.events(recording)
+        data_uv = signal.filter_and_resample(
+            simulator.recording_uv(behaviour.person(source.rows[name]), recording, rows, QUICK), 100, 100, 0.5, 20, 60
+        )
+        parietal = data_uv[CHANNELS.index("E62")] - np.median(data_uv, axis=0)
+        for trial in behaviour.trials_of(rows):
+            if trial["rt_s"] is not None and trial["rt_s"] > 1.2:
+                at = round(100 * (trial["target_s"] + trial["rt_s"]))
+                pairs.append(parietal[at - 100 : at + 60])
+    average = np.mean([one for one in pairs if len(one) == 160], axis=0)  # (T,) around the response
+    assert abs(average.argmax() - 100) <= 6
+    assert average.max() > average[:20].mean() + 5
 
 
 def test_a_copied_block_is_the_next_runs_block(tmp_path):
@@ -136,4 +174,39 @@ def test_a_copied_block_is_the_next_runs_block(tmp_path):
     assert [t.onset_s - offset_s for t in copied] == pytest.approx([t.onset_s for t in original], abs=0.011)
     whole = source.signal_uv(recording)
     start = round(offset_s * 100)
-    np.testing.assert_array_equal(whole[:, start:], source.signal_uv_of_next(recording))
+    one = behaviour.person(source.rows[recording.participant_id])
+    copy = simulator.recording_uv(one, after, source.events(after), QUICK)
+    np.testing.assert_array_equal(whole[:, start:], copy)
+
+
+def test_real_tables_stay_as_they_are_but_for_another_rate(hbn_metadata, tmp_path):
+    as_recorded = sources.SimulatedSource("R1", P.model_copy(update={"metadata_dir": str(hbn_metadata)}))
+    slower = sources.SimulatedSource("R1", QUICK.model_copy(update={"metadata_dir": str(hbn_metadata)}))
+    stem = "sub-NDARAC904DMU/eeg/sub-NDARAC904DMU_task-surroundSupp_run-1"
+    assert "annex_sizes.tsv" not in as_recorded.paths()
+    assert f"{stem}_eeg.set" in as_recorded.paths()
+    for suffix in ("events.tsv", "eeg.json", "channels.tsv"):
+        as_recorded.write(f"{stem}_{suffix}", tmp_path / suffix)
+        assert (tmp_path / suffix).read_bytes() == (hbn_metadata / f"R1/{stem}_{suffix}").read_bytes()
+        slower.write(f"{stem}_{suffix}", tmp_path / f"slower_{suffix}")
+    last = read_tsv(tmp_path / "events.tsv")[-1]
+    assert (last["value"], last["sample"]) == ("boundary", "146709.5")
+    assert read_tsv(tmp_path / "slower_events.tsv")[-1] == last | {"sample": "29341.9"}
+    assert read_json(tmp_path / "slower_eeg.json")["SamplingFrequency"] == 100
+
+
+@pytest.mark.parametrize("name", ["surroundSupp_run-1", "ThePresent", "RestingState", "contrastChangeDetection_run-1"])
+def test_tables_look_like_real_ones(hbn_metadata, tmp_path, name):
+    source = sources.SimulatedSource("R1", QUICK)
+    paths = [path for path in source.paths() if path.endswith(f"_task-{name}_events.tsv")]
+    path = next(path for path in paths if not behaviour.has_copy_of_next(QUICK.seed, Recording.of(path)))
+    source.write(path, tmp_path / "events.tsv")
+    ours = read_tsv(tmp_path / "events.tsv")
+    real = read_tsv(hbn_metadata / f"R1/sub-NDARAC904DMU/eeg/sub-NDARAC904DMU_task-{name}_events.tsv")
+    assert list(ours[0]) == list(real[0])
+    assert ours[0] == real[0]
+    pairs = {(row["value"], row["event_code"], row["duration"]) for row in real}
+    assert {(row["value"], row["event_code"], row["duration"]) for row in ours} <= pairs
+    header = (hbn_metadata / "R1/participants.tsv").read_text().splitlines()[0]
+    source.write("participants.tsv", tmp_path / "participants.tsv")
+    assert (tmp_path / "participants.tsv").read_text().splitlines()[0] == header

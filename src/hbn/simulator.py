@@ -1,39 +1,46 @@
 """The simulated cohort's EEG: a spherical head, named sources, artefacts, and HBN-identical files.
 
 All signals are float32 (C, T) in microvolts against Cz. What a participant's factors change is in
-FEATURES; how the sources move is in `rhythms_uv` and `responses_uv`.
+behaviour.FEATURES; how the sources move is in `rhythms_uv` and `responses_uv`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import scipy.fft
+import scipy.linalg
 
 from hbn import bids, metrics, params
-from hbn.behaviour import Person, rng_of
-from hbn.bids import CHANNELS, FACTORS, Recording
+from hbn.behaviour import EXPONENT, Brain, Person, contralateral, rng_of, spans, trials_of
+from hbn.bids import CHANNELS, Recording
 
-# Each factor acts on one spectral feature: what it is, and how much one standard deviation changes
-# it (the exponent by that much, amplitudes by that much on a logarithmic scale).
-FEATURES = {
-    "p_factor": ("exponent of the 1/f background", 0.25),
-    "attention": ("amplitude of frontal theta", 0.45),
-    "internalizing": ("alpha amplitude, right over left frontal", 0.35),
-    "externalizing": ("amplitude of central beta", 0.45),
-}
 # Dipoles, named by the electrode above them; radial, 65 mm from the centre of the head.
 SOURCES = {
     **{"parietal": "E62", "left_motor": "E36", "right_motor": "E104", "frontal": "E11", "midline": "E6"},
     **{"left_frontal": "E24", "right_frontal": "E124", "left_occipital": "E70", "right_occipital": "E83"},
     **{"occipital": "E75", "left_temporal": "E45", "right_temporal": "E108"},
 }
+# Ongoing rhythms of sources and their rms in microvolts, in the average participant with open eyes.
+RHYTHMS_UV = {
+    **{f"{side}occipital": {"alpha": 5.0} for side in ("", "left_", "right_")},
+    **{f"{side}_frontal": {"alpha": 2.5, "beta": 1.75} for side in ("left", "right")},
+    **{f"{side}_motor": {"mu": 3.0, "beta": 2.5} for side in ("left", "right")},
+    **{"parietal": {"alpha": 2.5}, "frontal": {"theta": 4.0}, "midline": {"theta": 2.4}},
+}
+# Centre (alpha: the average participant's) and width of their Gaussian spectra.
+BANDS_HZ = {"alpha": (9.0, 1.0), "mu": (10.0, 1.2), "beta": (20.0, 3.5), "theta": (6.0, 0.9)}
+MOTOR_SHARE = 0.5  # of the readiness potential's height in the ramp's
+HEIGHT_SD = 0.3  # of the logarithm of the ramp's height, from trial to trial
 N_BACKGROUND = 96
+BLOCK = 16  # sources simulated at once, which bounds memory
 # The named sources have a background of their own, which no spatial filter can tell from what they
 # respond: rms of each, in units of the background's at a typical electrode.
 OWN_BACKGROUND = 0.3
-EXPONENT = 1.3  # of the background's power spectrum
+FLAT_BELOW_HZ = 0.3  # where the background's spectrum stops rising
+HIGHPASS_HZ = 0.25  # of the ideal observers: half amplitude of MNE's 0.5 Hz high-pass
 SENSOR_NOISE_UV = 1.0
+MAINS_HZ = 60.0
 RAMP_START_S = 0.3  # after the target
 MISS_RAMP = 0.25  # share of the ramp's height reached without a response
 
@@ -76,34 +83,6 @@ def head() -> tuple[dict[str, np.ndarray], np.ndarray]:
     return dict(zip(SOURCES, named.T, strict=True)), background
 
 
-@dataclass(frozen=True)
-class Brain:
-    """A participant's own spectral features."""
-
-    exponent: float
-    theta: float
-    asymmetry: float  # log amplitude of alpha, right minus left
-    beta: float
-    alpha: float
-    alpha_hz: float
-
-    @classmethod
-    def of(cls, one: Person, p: params.Simulator) -> "Brain":
-        rng = rng_of(p.seed, one.participant_id, "brain")
-        z = {}
-        for factor, value in zip(FACTORS, one.factors_z, strict=True):
-            effect = getattr(p, f"effect_{factor}")
-            z[factor] = (effect * value + np.sqrt(1 - effect**2) * rng.normal()) * FEATURES[factor][1]
-        return cls(
-            exponent=EXPONENT + z["p_factor"],
-            theta=float(np.exp(z["attention"])),
-            asymmetry=z["internalizing"],
-            beta=float(np.exp(z["externalizing"])),
-            alpha=float(np.exp(0.03 * (one.age_years - 10) + 0.25 * rng.normal())),
-            alpha_hz=float(np.clip(9.0 + 0.15 * (one.age_years - 10) + 0.4 * rng.normal(), 7.5, 11.5)),
-        )
-
-
 def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.Simulator) -> np.ndarray:
     """The EEG (C, T) float32 of one recording, whose events (the last one ends it) are `rows`."""
     rng = rng_of(p.seed, one.participant_id, recording.column, "eeg")
@@ -112,19 +91,21 @@ def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.
     time_s = np.arange(round(rows[-1]["onset_s"] * p.sfreq_hz), dtype=np.float32) / p.sfreq_hz
     n = len(time_s)
 
-    hz = np.maximum(scipy.fft.rfftfreq(_fast(n), 1 / p.sfreq_hz), 0.3)
+    hz = np.maximum(scipy.fft.rfftfreq(_fast(n), 1 / p.sfreq_hz), FLAT_BELOW_HZ)
     pink = (hz / 10) ** (-brain.exponent / 2)
     # Scaled as if every exponent were the usual one, so that the exponent tilts around 10 Hz.
     level_uv = p.background_uv * background_scale(p.sfreq_hz)
-    noise = _shaped(rng, background.shape[1], n, pink) * level_uv
-    data_uv = background @ noise  # (C, T)
+    data_uv = np.zeros((len(CHANNELS), n), dtype=np.float32)
+    for begin in range(0, background.shape[1], BLOCK):
+        some = background[:, begin : begin + BLOCK]
+        data_uv += some @ (_shaped(rng, some.shape[1], n, pink) * np.float32(level_uv))
 
     named = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
     for part in (rhythms_uv(rng, brain, rows, time_s, p), responses_uv(rng, rows, time_s, p.ramp_uv)):
         for name, values in part.items():
             named[name] += values
     data_uv += np.stack([topographies[name] for name in named], axis=1) @ np.stack(list(named.values()))
-    add_artefacts(rng, data_uv, rows, time_s)
+    add_artefacts(rng, data_uv, rows, time_s, p.sfreq_hz)
     data_uv -= data_uv[-1].copy()  # Cz is the reference: exactly zero
     return data_uv
 
@@ -139,28 +120,24 @@ def background_scale(sfreq_hz: float) -> float:
 def rhythms_uv(
     rng: np.random.Generator, brain: Brain, rows: list[dict], time_s: np.ndarray, p: params.Simulator
 ) -> dict[str, np.ndarray]:
-    """Ongoing rhythms of named sources: alpha, mu, beta, theta."""
-    n = len(time_s)
+    """Ongoing rhythms of named sources (RHYTHMS_UV) as this participant has them."""
     closed = spans(rows, "instructed_toCloseEyes", "instructed_toOpenEyes", time_s)
-    posterior = 5.0 * brain.alpha * (1 + 1.2 * closed)
-    frontal = 2.5 * brain.alpha
     left, right = hand_modulation(rows, time_s)
-    alpha = _narrow(rng, 7, n, p.sfreq_hz, brain.alpha_hz, 1.0)
-    mu = _narrow(rng, 2, n, p.sfreq_hz, brain.alpha_hz + 1.0, 1.2)
-    beta = _narrow(rng, 4, n, p.sfreq_hz, 20.0, 3.5) * 2.5 * brain.beta
-    theta = _narrow(rng, 2, n, p.sfreq_hz, 6.0, 0.9) * 4.0 * brain.theta
-    return {
-        "occipital": posterior * alpha[0],
-        "left_occipital": posterior * alpha[1],
-        "right_occipital": posterior * alpha[2],
-        "parietal": 0.5 * posterior * alpha[3],
-        "left_frontal": frontal * np.exp(-brain.asymmetry).astype(np.float32) * alpha[4] + 0.7 * beta[2],
-        "right_frontal": frontal * np.exp(brain.asymmetry).astype(np.float32) * alpha[5] + 0.7 * beta[3],
-        "left_motor": left * (4.0 * mu[0] + beta[0]),
-        "right_motor": right * (4.0 * mu[1] + beta[1]),
-        "frontal": theta[0],
-        "midline": 0.6 * theta[1],
-    }
+    level = {"alpha": brain.log_alpha, "beta": brain.log_beta, "theta": brain.log_theta, "mu": 0.0}
+    tilt = {"left_frontal": -brain.asymmetry, "right_frontal": brain.asymmetry}
+    gain = {"left_motor": left, "right_motor": right}
+    gain |= dict.fromkeys(("occipital", "left_occipital", "right_occipital", "parietal"), 1 + 1.2 * closed)
+    courses = {}
+    for source, rhythms in RHYTHMS_UV.items():
+        courses[source] = np.zeros_like(time_s)
+        for band, rms_uv in rhythms.items():
+            centre_hz, width_hz = BANDS_HZ[band]
+            if band in ("alpha", "mu"):
+                centre_hz += brain.alpha_hz - BANDS_HZ["alpha"][0]
+            level_uv = rms_uv * np.exp(level[band] + (tilt.get(source, 0.0) if band == "alpha" else 0.0))
+            noise = _narrow(rng, len(time_s), p.sfreq_hz, centre_hz, width_hz)
+            courses[source] += np.float32(level_uv) * gain.get(source, np.float32(1)) * noise
+    return courses
 
 
 def responses_uv(
@@ -172,10 +149,10 @@ def responses_uv(
     contrast = {"left": np.zeros(n, dtype=np.float32), "right": np.zeros(n, dtype=np.float32)}
     for trial in trials_of(rows):
         after_s = time_s - np.float32(trial["target_s"])
-        height_uv = ramp_uv * np.exp(rng.normal(0, 0.3))
+        height_uv = ramp_uv * np.exp(rng.normal(0, HEIGHT_SD))
         evoked["parietal"] += height_uv * ramp(after_s, trial["rt_s"])
         if trial["rt_s"] is not None:
-            evoked[f"{contralateral(trial['hand'])}_motor"] += 0.5 * ramp_uv * motor(after_s, trial["rt_s"])
+            evoked[f"{contralateral(trial['hand'])}_motor"] += MOTOR_SHARE * ramp_uv * motor(after_s, trial["rt_s"])
             shown_s = after_s - np.float32(trial["feedback_s"] - trial["target_s"])
             negativity_uv = -9.0 if trial["feedback"] == "sad_face" else -4.0
             evoked["midline"] += negativity_uv * _bump(shown_s, 0.25, 0.05)
@@ -199,7 +176,8 @@ def ramp(after_s: np.ndarray, rt_s: float | None) -> np.ndarray:
     creeps up and stays low.
     """
     if rt_s is None:
-        return MISS_RAMP * np.clip((after_s - RAMP_START_S) / 2.0, 0, 1) * (after_s < 2.6)
+        creeping = np.clip((after_s - RAMP_START_S) / 2.0, 0, 1)
+        return (MISS_RAMP * creeping * np.exp(-np.clip(after_s - 2.4, 0, None) / 0.2)).astype(np.float32)
     start_s = min(RAMP_START_S, 0.5 * rt_s)
     rising = np.clip((after_s - start_s) / (rt_s - start_s), 0, 1)
     falling = np.exp(-np.clip(after_s - rt_s, 0, None) / 0.2)
@@ -219,16 +197,18 @@ def hand_modulation(rows: list[dict], time_s: np.ndarray) -> tuple[np.ndarray, n
     for row in rows:
         if row["value"].endswith("_buttonPress"):
             after_s = time_s - np.float32(row["onset_s"])
-            change = -0.55 * _bump(after_s, -0.15, 0.25) + 0.5 * _bump(after_s, 0.8, 0.25)
+            change = -0.4 * _bump(after_s, -0.15, 0.25) + 0.3 * _bump(after_s, 0.8, 0.25)
             gain[contralateral(row["value"].split("_")[0])] += change
             gain[row["value"].split("_")[0]] += 0.4 * change
     return np.maximum(gain["left"], 0.2), np.maximum(gain["right"], 0.2)
 
 
-def add_artefacts(rng: np.random.Generator, data_uv: np.ndarray, rows: list[dict], time_s: np.ndarray) -> None:
+def add_artefacts(
+    rng: np.random.Generator, data_uv: np.ndarray, rows: list[dict], time_s: np.ndarray, sfreq_hz: float
+) -> None:
     """Add blinks, muscle, drift, mains, sensor noise and bad channels to (C, T) in place."""
     n = len(time_s)
-    duration_s, sfreq_hz = n / (1 / (time_s[1] - time_s[0])), float(1 / (time_s[1] - time_s[0]))
+    duration_s = n / sfreq_hz
     positions_m = bids.electrode_positions_m()
     closed = spans(rows, "instructed_toCloseEyes", "instructed_toOpenEyes", time_s)
 
@@ -252,8 +232,9 @@ def add_artefacts(rng: np.random.Generator, data_uv: np.ndarray, rows: list[dict
     c = len(CHANNELS)
     slow = np.stack([np.sin(2 * np.pi * time_s / period_s + rng.uniform(0, 6.28)) for period_s in (13.0, 29.0, 71.0)])
     data_uv += rng.normal(0, 15, size=(c, 3)).astype(np.float32) @ slow.astype(np.float32)
-    mains = np.stack([f(2 * np.pi * 60 * time_s) for f in (np.sin, np.cos)]).astype(np.float32)
-    data_uv += (2.0 * rng.lognormal(0, 0.5, size=(c, 1)) * rng.normal(size=(c, 2))).astype(np.float32) @ mains
+    if sfreq_hz > 2 * MAINS_HZ:  # an amplifier's filter keeps it from folding back at lower rates
+        mains = np.stack([f(2 * np.pi * MAINS_HZ * time_s) for f in (np.sin, np.cos)])
+        data_uv += (2.0 * rng.lognormal(0, 0.5, size=(c, 1)) * rng.normal(size=(c, 2))).astype(np.float32) @ mains
     data_uv += rng.uniform(-200, 200, size=(c, 1)).astype(np.float32)
     for row in data_uv:
         row += SENSOR_NOISE_UV * rng.standard_normal(n, dtype=np.float32)
@@ -266,128 +247,124 @@ def add_artefacts(rng: np.random.Generator, data_uv: np.ndarray, rows: list[dict
             data_uv[channel] += rng.uniform(60, 200) * rng.standard_normal(n, dtype=np.float32)
 
 
-def trials_of(rows: list[dict]) -> list[dict]:
-    """Targets with their side, response (None without), hand, feedback and when it is shown."""
-    found, current = [], None
-    for row in rows:
-        value = row["value"]
-        if value.endswith("_target"):
-            current = {"target_s": row["onset_s"], "side": value.split("_")[0], "rt_s": None, "feedback_s": 1e9}
-            found.append(current)
-        elif value == "contrastTrial_start" and current is not None:
-            current["feedback_s"], current = row["onset_s"], None
-        elif value.endswith("_buttonPress") and current is not None and current["rt_s"] is None:
-            current["rt_s"] = row["onset_s"] - current["target_s"]
-            current["hand"], current["feedback"] = value.split("_")[0], row.get("feedback")
-    return found
-
-
-def contralateral(side: str) -> str:
-    return {"left": "right", "right": "left"}[side]
-
-
-def spans(rows: list[dict], begin: str, end: str, time_s: np.ndarray) -> np.ndarray:
-    """1 between an event `begin` and the next `end` (or the last row), else 0; float32 (T,)."""
-    inside = np.zeros(len(time_s), dtype=np.float32)
-    for i, row in enumerate(rows):
-        if row["value"] == begin:
-            until_s = next((later["onset_s"] for later in rows[i + 1 :] if later["value"] == end), rows[-1]["onset_s"])
-            inside[(time_s >= row["onset_s"]) & (time_s < until_s)] = 1
-    return inside
-
-
 def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws: int = 1500) -> dict[str, float]:
-    """What an ideal observer of challenge 1's window reaches: Pearson r and NRMSE of response time, AUROC of misses.
+    """What ideal observers of challenge 1's window reach: Pearson r and NRMSE of response time, AUROC of misses.
 
-    The observer knows the topographies and time courses of the ramp and of the readiness
-    potential, the spread of the ramp's height, the spectrum and spatial covariance of the
-    background and of sensor noise, and the distribution of `trials` (response time or None,
-    hand). It sees the optimal spatial filters' outputs from 0.5 to 2.5 s after the target, free of
-    artefacts, and answers with the posterior mean. Rhythms' power changes and feedback are not
-    used, artefacts are not modelled: an estimate of the bound, by simulating `n_draws` trials.
+    They know how an average participant's EEG is made: topographies and time courses of the ramp
+    and the readiness potential, the spread of the ramp's height, spectra and topographies of
+    background, rhythms and sensor noise, and the distribution of `trials` (response time or None,
+    hand). Given the response all of that is Gaussian, so the posterior mean, from what the optimal
+    spatial filters pass from 0.5 to 2.5 s after the target, is the best answer there is.
+    'challenge1_evoked_*' uses the evoked potentials alone, as a predictor linear in the signal
+    does; 'challenge1_*' also how mu and beta weaken before a press and rebound after it.
+    Artefacts and differences between participants are not in the model: real predictors stay
+    below. Estimated on `n_draws` trials drawn from it.
     """
-    rng = rng_of(p.seed, "ceiling")
-    sfreq_hz, n = 50.0, 100
-    # Templates are high-passed like the data, or the observer would find slow shifts free of noise.
-    long_s = -4.0 + np.arange(600) / sfreq_hz
-    seen, slow = slice(225, 225 + n), scipy.fft.rfftfreq(600, 1 / sfreq_hz) < 0.5
-    topographies, background = head()
-    gains = np.stack([topographies[name] for name in ("parietal", "left_motor", "right_motor")], axis=1)
-    gains, background = (x.astype(np.float64) - x[-1].astype(np.float64) for x in (gains, background))
-    level_uv = p.background_uv * background_scale(p.sfreq_hz)
-    spatial = background @ background.T * level_uv**2 + SENSOR_NOISE_UV**2 * (np.eye(len(CHANNELS)) + 1)
-    keep = slice(0, -1)  # the reference is zero
-    filters = np.linalg.solve(spatial[keep, keep], gains[keep])  # (C - 1, 3), unnormalised optimal filters
-    of_background = filters.T @ (background @ background.T * level_uv**2)[keep, keep] @ filters
-    of_sensors = filters.T @ (SENSOR_NOISE_UV**2 * (np.eye(len(CHANNELS)) + 1))[keep, keep] @ filters
-    response = filters.T @ gains[keep]  # what each filter passes of each source (3, 3)
-
-    hz = np.arange(0.5, sfreq_hz / 2, 0.02)
-    density = (hz / 10) ** -EXPONENT / (p.sfreq_hz / 2)
-    lags_s = np.arange(n) / sfreq_hz
-    autocovariance = (np.cos(2 * np.pi * lags_s[:, None] * hz) * density).sum(axis=1) * 0.02
-    index = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    share = sfreq_hz / p.sfreq_hz  # of white sensor noise below the observer's Nyquist frequency
-    covariance = np.kron(of_background, autocovariance[index]) + np.kron(of_sensors, share * np.eye(n))
-    whiten = np.linalg.inv(
-        np.linalg.cholesky(covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(3 * n))
-    )
-
-    def template(rt_s: float | None, hand: str, height: float) -> np.ndarray:
-        sources = np.zeros((3, len(long_s)))
-        sources[0] = height * p.ramp_uv * ramp(long_s, rt_s)
-        if rt_s is not None:
-            sources[{"left": 1, "right": 2}[contralateral(hand)]] = 0.5 * p.ramp_uv * motor(long_s, rt_s)
-        spectrum = scipy.fft.rfft(sources, axis=1)
-        spectrum[:, slow] = 0
-        return whiten @ (response @ scipy.fft.irfft(spectrum, len(long_s), axis=1)[:, seen]).ravel()
-
-    heights = np.exp(0.3 * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]))
-    height_prior = np.exp(-0.5 * np.array([-1.5, -0.75, 0.0, 0.75, 1.5]) ** 2)
-    times_s = np.array([rt for rt, _ in trials if rt is not None])
-    missed = 1 - len(times_s) / len(trials)
-    grid_s = np.arange(0.05, 2.4, 0.05)
-    prior = np.array([np.exp(-0.5 * ((times_s - t) / 0.1) ** 2).mean() for t in grid_s])
-    prior = np.append(prior / prior.sum() * (1 - missed), missed)
-    options = [(t, hand, h) for t in grid_s for hand in ("left", "right") for h in range(5)]
-    options += [(None, hand, h) for hand in ("left", "right") for h in range(5)]
-    templates = np.stack([template(t, hand, heights[h]) for t, hand, h in options])
-    which = np.array([len(grid_s) if t is None else int(np.searchsorted(grid_s, t)) for t, _, _ in options])
-    log_prior = np.log(prior[which] * np.array([height_prior[h] for _, _, h in options]) + 1e-300)
-
-    truth, predicted, p_miss = [], [], []
-    for i in rng.integers(len(trials), size=n_draws):
-        rt_s, hand = trials[i]
-        trial = template(rt_s, hand, float(np.exp(0.3 * rng.normal()))) + rng.normal(size=3 * n)
-        score = log_prior + templates @ trial - 0.5 * np.sum(templates**2, axis=1)
-        posterior = np.bincount(which, np.exp(score - score.max()), minlength=len(grid_s) + 1)
-        posterior /= posterior.sum()
-        truth.append(np.nan if rt_s is None else rt_s)
-        p_miss.append(posterior[-1])
-        predicted.append(posterior[:-1] @ grid_s / max(posterior[:-1].sum(), 1e-12))
-    truth, predicted, answered = np.array(truth), np.array(predicted), ~np.isnan(truth)
-    seen_misses = metrics.auroc(~answered, np.array(p_miss))
+    still = observer_scores(trials, p, n_draws, lambda press, time_s: (np.ones_like(time_s),) * 2)
     return {
-        "challenge1_pearson_r": metrics.pearson_r(truth[answered], predicted[answered]),
-        "challenge1_nrmse": metrics.nrmse(truth[answered], predicted[answered]),
-        **({} if seen_misses is None else {"challenge1_auroc_miss": seen_misses}),
+        **{f"challenge1_{name}": score for name, score in observer_scores(trials, p, n_draws, hand_modulation).items()},
+        **{f"challenge1_evoked_{name}": score for name, score in still.items()},
     }
 
 
-def factor_ceiling(people: list[Person], p: params.Simulator) -> dict[str, float]:
-    """Pearson r between each factor and the feature it acts on, in these very people.
+def observer_scores(
+    trials: list[tuple[float | None, str]], p: params.Simulator, n_draws: int, modulation: Callable
+) -> dict[str, float]:
+    """Scores of the ideal observer of a world in which presses modulate motor rhythms by `modulation`."""
+    rng = rng_of(p.seed, "ceiling")
+    sfreq_hz, n = 50.0, 100
+    topographies, background = head()
+    gains = {name: g.astype(np.float64) - g[-1] for name, g in topographies.items()}
+    gains = {name: g[:-1] for name, g in gains.items()}  # without the reference, which is zero
+    wanted = np.stack([gains[name] for name in ("parietal", "left_motor", "right_motor")], axis=1)  # (C - 1, 3)
+    background = (background.astype(np.float64) - background[-1])[:-1]
+    of_background = background @ background.T * (p.background_uv * background_scale(p.sfreq_hz)) ** 2
+    of_sensors = SENSOR_NOISE_UV**2 * (np.eye(len(CHANNELS) - 1) + 1)
+    of_rhythms = sum(np.outer(gains[s], gains[s]) * sum(uv**2 for uv in r.values()) for s, r in RHYTHMS_UV.items())
+    filters = np.linalg.solve(of_background + of_sensors + of_rhythms, wanted)  # (C - 1, 3)
 
-    What a perfect measurement of the feature would reach; 0 where hardly anybody has factors.
-    """
-    known = [one for one in people if any(one.factors_z)]
-    result = {}
-    for k, (factor, attribute) in enumerate(zip(FACTORS, ("exponent", "theta", "asymmetry", "beta"), strict=True)):
-        features = [getattr(Brain.of(one, p), attribute) for one in known]
-        features = features if attribute in ("exponent", "asymmetry") else np.log(features)
-        values = [one.factors_z[k] for one in known]
-        enough = len(known) > 2
-        result[f"challenge2_{factor}_r"] = metrics.pearson_r(np.array(values), np.array(features)) if enough else 0.0
-    return result
+    lag_s = np.subtract.outer(np.arange(n), np.arange(n)) / sfreq_hz
+    hz = np.arange(HIGHPASS_HZ, sfreq_hz / 2, 0.02)
+    density = (np.maximum(hz, FLAT_BELOW_HZ) / 10) ** -EXPONENT / (p.sfreq_hz / 2) * 0.02
+    pink = np.array([np.cos(2 * np.pi * lag * hz) @ density for lag in lag_s[:, 0]])
+    static = np.kron(filters.T @ of_background @ filters, pink[np.abs(lag_s * sfreq_hz).round().astype(int)])
+    static += np.kron(filters.T @ of_sensors @ filters, np.eye(n) * sfreq_hz / p.sfreq_hz)
+    moving = {}
+    for source, rhythms in RHYTHMS_UV.items():
+        course = sum(
+            uv**2 * np.cos(2 * np.pi * BANDS_HZ[band][0] * lag_s) * np.exp(-((np.pi * BANDS_HZ[band][1] * lag_s) ** 2))
+            for band, uv in rhythms.items()
+        )
+        space = np.outer(filters.T @ gains[source], gains[source] @ filters)
+        if source.endswith("_motor"):
+            moving[source] = space, course
+        else:
+            static += np.kron(space, course)
+
+    # Templates are high-passed like the data, or the observer would find slow shifts free of noise.
+    long_s = -4.0 + np.arange(600) / sfreq_hz
+    seen, slow = slice(225, 225 + n), scipy.fft.rfftfreq(600, 1 / sfreq_hz) < HIGHPASS_HZ
+
+    def means(rt_s: float | None, hand: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the filters pass of a ramp of height 1, and of the readiness potential."""
+        courses = np.zeros((2, 3, len(long_s)))
+        courses[0, 0] = p.ramp_uv * ramp(long_s, rt_s)
+        if rt_s is not None:
+            courses[1, 1 + (hand == "left")] = MOTOR_SHARE * p.ramp_uv * motor(long_s, rt_s)
+        spectrum = scipy.fft.rfft(courses)
+        spectrum[..., slow] = 0
+        passed = filters.T @ wanted @ scipy.fft.irfft(spectrum, len(long_s))[..., seen]
+        return passed[0].ravel(), passed[1].ravel()
+
+    def root(rt_s: float | None, hand: str) -> np.ndarray:
+        """Cholesky factor of the noise's covariance (3 n, 3 n), given the response."""
+        press = [] if rt_s is None else [{"onset_s": rt_s, "value": f"{hand}_buttonPress"}]
+        covariance = static + 1e-6 * np.trace(static) / len(static) * np.eye(len(static))
+        for envelope, (space, course) in zip(modulation(press, long_s[seen]), moving.values(), strict=True):
+            covariance += np.kron(space, course * np.outer(envelope, envelope))
+        return np.linalg.cholesky(covariance)
+
+    grid_s = np.arange(0.05, 2.4, 0.05)
+    times_s = np.array([rt for rt, _ in trials if rt is not None])
+    missed = 1 - len(times_s) / len(trials)
+    prior = np.array([np.exp(-0.5 * ((times_s - t) / 0.1) ** 2).mean() for t in grid_s])
+    prior = np.append(prior / prior.sum() * (1 - missed), missed)
+    options = [(t, hand) for t in (*grid_s, None) for hand in ("left", "right")]
+    roots = [root(*option) for option in options]
+
+    chosen = [trials[i] for i in rng.integers(len(trials), size=n_draws)]
+    draws = np.empty((n_draws, 3 * n))
+    for draw, (rt_s, hand) in zip(draws, chosen, strict=True):
+        of_ramp, of_hand = means(rt_s, hand)
+        near = len(grid_s) if rt_s is None else np.abs(grid_s - rt_s).argmin()
+        noise = roots[2 * near + (hand == "right")] @ rng.normal(size=3 * n)
+        draw[:] = np.exp(HEIGHT_SD * rng.normal()) * of_ramp + of_hand + noise
+
+    steps = np.linspace(-2, 2, 9)  # of the height, in standard deviations
+    scores = np.empty((n_draws, len(options), len(steps)))
+    for k, (option, lower) in enumerate(zip(options, roots, strict=True)):
+        of_ramp, of_hand = means(*option)
+        white = scipy.linalg.solve_triangular(
+            lower, np.column_stack([(draws - of_hand).T, of_ramp]), lower=True, check_finite=False
+        )
+        rest, template = white[:, :-1], white[:, -1:]
+        log_density = np.log(prior[k // 2] + 1e-300) - np.log(np.diag(lower)).sum()
+        for h, height in enumerate(np.exp(HEIGHT_SD * steps)):
+            distance = np.sum((rest - height * template) ** 2, axis=0)
+            scores[:, k, h] = log_density - 0.5 * distance - 0.5 * steps[h] ** 2
+    weights = np.exp(scores - scores.max(axis=(1, 2), keepdims=True)).sum(axis=2)
+    posterior = weights.reshape(n_draws, -1, 2).sum(axis=2)  # both hands
+    posterior /= posterior.sum(axis=1, keepdims=True)
+
+    truth = np.array([np.nan if rt_s is None else rt_s for rt_s, _ in chosen])
+    answered = ~np.isnan(truth)
+    predicted = posterior[:, :-1] @ grid_s / np.maximum(posterior[:, :-1].sum(axis=1), 1e-12)
+    seen_misses = metrics.auroc(~answered, posterior[:, -1])
+    return {
+        "pearson_r": metrics.pearson_r(truth[answered], predicted[answered]),
+        "nrmse": metrics.nrmse(truth[answered], predicted[answered]),
+        **({} if seen_misses is None else {"auroc_miss": seen_misses}),
+    }
 
 
 def _shaped(rng: np.random.Generator, rows: int, n: int, amplitude: np.ndarray) -> np.ndarray:
@@ -398,11 +375,11 @@ def _shaped(rng: np.random.Generator, rows: int, n: int, amplitude: np.ndarray) 
     return scipy.fft.irfft(spectrum, size, axis=1)[:, :n]
 
 
-def _narrow(rng: np.random.Generator, rows: int, n: int, sfreq_hz: float, hz: float, width_hz: float) -> np.ndarray:
-    """Narrow-band noise (rows, n) of rms 1: it waxes and wanes by itself."""
+def _narrow(rng: np.random.Generator, n: int, sfreq_hz: float, hz: float, width_hz: float) -> np.ndarray:
+    """Narrow-band noise (n,) of rms 1: it waxes and wanes by itself."""
     axis_hz = scipy.fft.rfftfreq(_fast(n), 1 / sfreq_hz)
     shape = np.exp(-0.5 * ((axis_hz - hz) / width_hz) ** 2)
-    return _shaped(rng, rows, n, shape / np.sqrt(np.mean(shape**2)))
+    return _shaped(rng, 1, n, shape / np.sqrt(np.mean(shape**2)))[0]
 
 
 def _fast(n: int) -> int:

@@ -1,28 +1,24 @@
 """Where recordings come from: one interface, chosen by data.url."""
 
-import io
 import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hbn import behaviour, params, simulator
-from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording
-from hbn.events import CONTRAST_CHANGE
-from hbn.files import (
-    HbnError,
-    code_digest,
-    digest,
-    read_json,
-    read_tsv,
-    write_json,
-    write_text,
-    write_tsv,
-)
+from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording, UnusableRecording
+from hbn.events import CONTRAST_CHANGE, read_events
+from hbn.files import HbnError, code_digest, digest, read_json, read_tsv, write_json, write_text, write_tsv
 
-EVENT_COLUMNS = ["onset", "duration", "sample", "value", "event_code", "feedback"]
+EVENT_COLUMNS = ["onset", "duration", "sample", "value", "event_code"]
+OWN_COLUMNS = {
+    CONTRAST_CHANGE: ["feedback"],
+    "surroundSupp": ["background", "foreground_contrast", "stimulus_cond"],
+}
+HBN_SFREQ_HZ = 500.0
 AFTER_END_S = 2.0  # recorded after the last event of a real event table without a duration
 
 
@@ -117,7 +113,7 @@ class SimulatedSource:
             write(destination, data_uv, self.p.sfreq_hz)
         elif path.startswith("sub-") and kind == "events.tsv":
             self._write_events(path, destination)
-        elif self.metadata and path.endswith("_eeg.json"):
+        elif self.metadata and path.endswith("_eeg.json") and self._rate_of(path) != self.p.sfreq_hz:
             write_json(destination, read_json(self.metadata.root / path) | {"SamplingFrequency": self.p.sfreq_hz})
         elif self.metadata:
             self.metadata.write(path, destination)
@@ -139,11 +135,12 @@ class SimulatedSource:
         trials = []
         for one in chosen:
             if one.task == CONTRAST_CHANGE:
-                trials += [(t["rt_s"], t.get("hand", "left")) for t in simulator.trials_of(self.events(one))]
+                trials += [(t["rt_s"], t.get("hand", "left")) for t in behaviour.trials_of(self.events(one))]
         people = sorted({one.participant_id for one in chosen})
-        result = simulator.factor_ceiling([behaviour.person(self.rows[name]) for name in people], self.p)
+        result = behaviour.factor_ceiling([behaviour.person(self.rows[name]) for name in people], self.p)
         if any(rt_s is not None for rt_s, _ in trials):
-            result |= simulator.ceiling(trials, self.p)
+            with threadpool_limits(1):
+                result |= simulator.ceiling(trials, self.p)
         return {"ceiling": result}
 
     def events(self, recording: Recording) -> list[dict]:
@@ -155,26 +152,20 @@ class SimulatedSource:
 
     def signal_uv(self, recording: Recording) -> np.ndarray:
         """The EEG (C, T) of a recording, with the copy of the next run's block where there is one."""
+        blocks = [recording, next_run(recording)] if self._holds_copy(recording) else [recording]
         one = behaviour.person(self.rows[recording.participant_id])
-        data_uv = simulator.recording_uv(one, recording, self.events(recording), self.p)
-        if self._holds_copy(recording):
-            data_uv = np.concatenate([data_uv, self.signal_uv_of_next(recording)], axis=1)
-        return data_uv
-
-    def signal_uv_of_next(self, recording: Recording) -> np.ndarray:
-        one, after = behaviour.person(self.rows[recording.participant_id]), next_run(recording)
-        return simulator.recording_uv(one, after, self.events(after), self.p)
+        with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
+            return np.concatenate(
+                [simulator.recording_uv(one, block, self.events(block), self.p) for block in blocks], axis=1
+            )
 
     def _holds_copy(self, recording: Recording) -> bool:
         return not self.metadata and behaviour.has_copy_of_next(self.p.seed, recording)
 
     def _write_events(self, path: str, destination: Path) -> None:
-        recording = Recording.of(path)
         if self.metadata:
-            rows = read_tsv(self.metadata.root / path)
-            for row in rows:
-                row["sample"] = f"{float(row['onset']) * self.p.sfreq_hz:g}"
-            return write_tsv(destination, rows, list(rows[0]))
+            return self._write_real_events(path, destination)
+        recording = Recording.of(path)
         rows = self.events(recording)
         end_s, table = rows[-1]["onset_s"], rows[:-1]
         if self._holds_copy(recording):
@@ -184,25 +175,36 @@ class SimulatedSource:
         lines = []
         for row in table:
             sample = round(row["onset_s"] * self.p.sfreq_hz)
-            lines.append(
-                {
-                    **{"onset": f"{sample / self.p.sfreq_hz:g}", "duration": "n/a", "sample": sample},
-                    **{"value": row["value"], "event_code": behaviour.CODES.get(row["value"], row["value"])},
-                    "feedback": row.get("feedback", "n/a"),
-                }
-            )
-        columns = EVENT_COLUMNS if recording.task == CONTRAST_CHANGE else EVENT_COLUMNS[:-1]
-        write_tsv(destination, lines, columns)
+            code = behaviour.CODES.get(row["value"], row["value"])
+            lines.append({"onset": _number(sample / self.p.sfreq_hz), "sample": sample, "event_code": code, **row})
+        write_tsv(destination, lines, [*EVENT_COLUMNS, *OWN_COLUMNS.get(recording.task, [])])
         return None
+
+    def _write_real_events(self, path: str, destination: Path) -> None:
+        """As the real file is, but for the sample numbers where the simulated rate is another one."""
+        factor = self.p.sfreq_hz / self._rate_of(path.replace("_events.tsv", "_eeg.json"))
+        rows = read_tsv(self.metadata.root / path)
+        if factor == 1 or not rows or "sample" not in rows[0]:
+            return self.metadata.write(path, destination)
+        for row in rows:
+            row["sample"] = _number(float(row["sample"]) * factor) if row["sample"] != "n/a" else "n/a"
+        return write_tsv(destination, rows, list(rows[0]))
+
+    def _rate_of(self, path: str) -> float:
+        """Sampling rate that a real sidecar states."""
+        return float(read_json(self.metadata.root / path).get("SamplingFrequency", HBN_SFREQ_HZ))
 
     def _real_events(self, recording: Recording) -> list[dict]:
         stem = self.metadata.root / recording.folder / recording.stem
-        rows = []
-        for row in read_tsv(f"{stem}_events.tsv"):
-            rows.append({"onset_s": float(row["onset"]), "value": row["value"], "feedback": row.get("feedback")})
+        try:
+            events = read_events(f"{stem}_events.tsv")
+        except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
+            events = []
+        rows = [{"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback} for event in events]
         duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
-        last_s = max(row["onset_s"] for row in rows)
-        return [*rows, {"onset_s": float(duration_s) if duration_s else last_s + AFTER_END_S, "value": "end"}]
+        if not duration_s:
+            duration_s = max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S
+        return [*rows, {"onset_s": float(duration_s), "value": "end"}]
 
     def _sidecar(self, path: str) -> dict:
         facts = {"PowerLineFrequency": 60, "EEGReference": "Cz", "RecordingType": "continuous"}
@@ -221,6 +223,11 @@ class SimulatedSource:
         return f"{stem}_events.tsv" if path.startswith("sub-") and kind in EEG_SUFFIXES else path
 
 
+def _number(value: float) -> str:
+    """A time or sample as HBN writes it: no more digits than it takes."""
+    return f"{round(value, 4):.10g}"
+
+
 def next_run(recording: Recording) -> Recording:
     return Recording(recording.participant_id, recording.task, recording.run + 1)
 
@@ -231,21 +238,15 @@ def write_set(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
 
     labels = np.array([(name,) for name in CHANNELS], dtype=[("labels", object)])
     structure = {
-        **{
-            "setname": "HBN",
-            "nbchan": float(len(data_uv)),
-            "trials": 1.0,
-            "srate": float(sfreq_hz),
-        },
+        **{"setname": "HBN", "nbchan": float(len(data_uv)), "trials": 1.0, "srate": float(sfreq_hz)},
         **{"pnts": float(data_uv.shape[1]), "xmin": 0.0, "xmax": (data_uv.shape[1] - 1) / sfreq_hz, "ref": "Cz"},
         **{"data": data_uv, "chanlocs": labels, "event": np.zeros((0, 0)), "epoch": np.zeros((0, 0))},
         **{"icawinv": np.zeros((0, 0)), "icasphere": np.zeros((0, 0)), "icaweights": np.zeros((0, 0))},
     }
-    content = io.BytesIO()
-    savemat(content, {"EEG": structure}, appendmat=False)
-    written = content.getbuffer()
-    written[:116] = b"MATLAB 5.0 MAT-file".ljust(116)  # savemat puts the date there
-    path.write_bytes(written)
+    with open(path, "w+b") as file:
+        savemat(file, {"EEG": structure})
+        file.seek(0)
+        file.write(b"MATLAB 5.0 MAT-file".ljust(116))  # savemat puts the date there
 
 
 def write_bdf(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
@@ -263,6 +264,5 @@ def write_bdf(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
         )
         for row, name in zip(data_uv, CHANNELS, strict=True)
     ]
-    content = io.BytesIO()
-    Bdf(signals, starttime=time(0, 0), recording=None).write(content)
-    path.write_bytes(content.getvalue())
+    with open(path, "wb") as file:
+        Bdf(signals, starttime=time(0, 0), recording=None).write(file)
