@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from hbn import deploy, export
 from hbn.files import read_json, write_csv, write_json
+from hbn.model import Encoder
 from hbn.stage import run
 from hbn.training import choose_device
 
@@ -99,6 +100,7 @@ def measure(paths: dict, modules: dict, p) -> tuple[dict, dict, dict]:
     A file that this CPU cannot run is left out; metrics/quantize.json has the reason.
     """
     single, many, rows, operators = {}, {}, {}, {}
+    shapes = {"reference": SHAPE} | {name: window_shape(modules[name, "pytorch"].encoder) for name in NETWORKS}
     for key, path in paths.items():
         try:
             single[key] = onnx_call(deploy.session(path, threads=1))
@@ -115,12 +117,12 @@ def measure(paths: dict, modules: dict, p) -> tuple[dict, dict, dict]:
         rows[network, f"{variant}_1_thread"] = {}
 
     in_pytorch = {(network, variant): many[network, variant] for network, variant in modules}
-    times_ms = latencies_ms(single, in_pytorch, p.benchmark)
+    times_ms = latencies_ms(single, in_pytorch, shapes, p.benchmark)
     for key, row in rows.items():
         row |= {f"p{q}_ms": float(np.percentile(times_ms[key], q)) for q in (50, 90, 99)}
         if key in many:
             sizes = [b for b in p.benchmark.batch_sizes if key[0] != "reference" or b <= LARGEST_REFERENCE_BATCH]
-            row["windows_per_s"] = {str(size): throughput(many[key], size) for size in sizes}
+            row["windows_per_s"] = {str(size): throughput(many[key], shapes[key[0]], size) for size in sizes}
         log.info("%s %s: p50 %.3f ms, p99 %.3f ms", *key, row["p50_ms"], row["p99_ms"])
     nested = {network: {v: row for (n, v), row in rows.items() if n == network} for network, _ in rows}
     return nested, operators, {key: np.percentile(times, QUANTILES).tolist() for key, times in times_ms.items()}
@@ -140,12 +142,14 @@ def torch_call(network: nn.Module, threads: int) -> Call:
     return call
 
 
-def latencies_ms(one_thread: dict[tuple, Call], all_threads: dict[tuple, Call], p) -> dict[tuple, np.ndarray]:
+def latencies_ms(
+    one_thread: dict[tuple, Call], all_threads: dict[tuple, Call], shapes: dict, p
+) -> dict[tuple, np.ndarray]:
     """Times (<= n_runs,) of single windows; the networks take turns in rounds of at most 0.5 s each."""
-    x_uv = noise_uv(1)
     times = {key: [] for key in (*one_thread, *all_threads)}
 
     def turn(key: tuple, call: Call, warmup_runs: int) -> None:
+        x_uv = noise_uv(1, shapes[key[0]])
         end = time.perf_counter() + 0.5
         for run_number in range(warmup_runs + -(-p.n_runs // ROUNDS)):
             begin = time.perf_counter()
@@ -180,9 +184,9 @@ def one_cpu() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def throughput(call: Call, batch_size: int, duration_s: float = 0.5) -> float:
+def throughput(call: Call, shape: tuple[int, int], batch_size: int, duration_s: float = 0.5) -> float:
     """Windows per second in batches, over at least two batches and `duration_s`."""
-    x_uv = noise_uv(batch_size)
+    x_uv = noise_uv(batch_size, shape)
     call(x_uv)
     n, begin = 0, time.perf_counter()
     while n < 2 or time.perf_counter() - begin < duration_s:
@@ -211,7 +215,7 @@ def profile(path: Path, n_runs: int = 100) -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         options = {"enable_profiling": True, "profile_file_prefix": f"{folder}/profile"}
         session = deploy.session(path, threads=1, **options)
-        call, x_uv = onnx_call(session), noise_uv(1)
+        call, x_uv = onnx_call(session), noise_uv(1, session.get_inputs()[0].shape[1:])
         for _ in range(n_runs):
             call(x_uv)
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -277,8 +281,14 @@ def write_plots(rows: dict, operators: dict, quantiles_ms: dict, verdicts: dict)
     write_csv("plots/benchmark_profile.csv", kinds, ["network", "variant", "operator", "us"])
 
 
-def noise_uv(batch_size: int) -> np.ndarray:
-    return 20 * np.random.default_rng(0).standard_normal((batch_size, *SHAPE), dtype=np.float32)
+def noise_uv(batch_size: int, shape: tuple[int, int]) -> np.ndarray:
+    """Windows (B, C, T) of noise."""
+    return 20 * np.random.default_rng(0).standard_normal((batch_size, *shape), dtype=np.float32)
+
+
+def window_shape(encoder: Encoder) -> tuple[int, int]:
+    """Channels and samples of an encoder's input; at 500 Hz that of the reference."""
+    return encoder.n_channels, encoder.n_tokens * encoder.patch_samples * encoder.step
 
 
 def cpu_name() -> str:

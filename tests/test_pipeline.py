@@ -46,7 +46,7 @@ class Clone:
                 f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
             },
         }
-        self.set(changes)
+        self.change(changes)
         self("git", "init", "-q", "-b", "main")
         self.commit("start")
 
@@ -55,7 +55,7 @@ class Clone:
         assert done.returncode == status, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def set(self, changes: dict) -> None:
+    def change(self, changes: dict) -> None:
         yaml = YAML()
         content = yaml.load(self.root / "params.yaml")
         for key, value in changes.items():
@@ -153,11 +153,11 @@ def test_a_wrong_value_stops_before_any_work(clone):
 
 def test_dropping_a_release_and_adding_it_again_leaves_nothing_stale(clone):
     before = {name: clone.metrics(name) for name in ("dataset", "challenge1")}
-    clone.set({"data.releases": ["R1", "R2", "R5"]})
+    clone.change({"data.releases": ["R1", "R2", "R5"]})
     clone("dvc", "repro")
     more = clone.metrics("dataset")
     assert more["splits"]["train"]["participants"] + more["splits"]["validation"]["participants"] == 6
-    clone.set({"data.releases": ["R1", "R5"]})
+    clone.change({"data.releases": ["R1", "R5"]})
     assert "pretrain" in (clone.ran(clone("dvc", "repro")) | {"pretrain"})
     assert {name: clone.metrics(name) for name in before} == before
     assert not (clone.root / "data/windows/R2").exists()
@@ -167,7 +167,7 @@ def test_dropping_a_release_and_adding_it_again_leaves_nothing_stale(clone):
 
 
 def test_diffs_are_readable_from_git_alone(clone):
-    clone.set({"challenge2.n_regions": 5})
+    clone.change({"challenge2.n_regions": 5})
     clone("dvc", "repro")
     clone.commit("fewer regions")
     table = clone("dvc", "metrics", "diff", "HEAD~1", "--md")
