@@ -1,6 +1,7 @@
 """Atomic writes, reviewable numbers and the scratch store."""
 
 import os
+import time
 
 import pytest
 
@@ -51,14 +52,16 @@ def test_missing_input_names_the_stage_that_makes_it(tmp_path):
         files.existing(tmp_path / "encoder.pt", made_by="pretrain")
 
 
-def test_store_returns_what_was_put_and_forgets_the_oldest(tmp_path):
+def test_store_returns_what_was_put_and_forgets_what_was_used_longest_ago(tmp_path):
     store = files.Store(tmp_path / "store")
     for i, key in enumerate(("aa1", "bb2", "cc3")):
         (tmp_path / "made").write_bytes(bytes([i]) * 1000)
         store.put(key, tmp_path / "made")
-        os.utime(tmp_path / "store" / key[:2] / key, (i, i))
         (tmp_path / "made").unlink()
+        time.sleep(0.02)
+    assert store.fetch("aa1", tmp_path / "used")
     store.trim(max_gb=2e-6)
-    assert not store.fetch("aa1", tmp_path / "out")
+    assert not store.fetch("bb2", tmp_path / "out")
     assert store.fetch("cc3", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"\x02" * 1000
+    assert store.fetch("aa1", tmp_path / "out")

@@ -140,7 +140,6 @@ class Store:
             link(self._path(key), Path(destination))
         except FileNotFoundError:
             return False
-        os.utime(self._path(key))
         return True
 
     def put(self, key: str, source: Path | str) -> None:
@@ -148,8 +147,11 @@ class Store:
         link(Path(source), self._path(key))
 
     def trim(self, max_gb: float) -> None:
-        """Delete the least recently used files until at most `max_gb` (10^9 bytes) remain."""
-        entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in self.root.rglob("*") if p.is_file())
+        """Delete the least recently linked files until at most `max_gb` (10^9 bytes) remain.
+
+        Linking a file updates its ctime; its mtime must stay, for DVC knows its own hardlinks by it.
+        """
+        entries = sorted((p.stat().st_ctime, p.stat().st_size, p) for p in self.root.rglob("*") if p.is_file())
         excess = sum(size for _, size, _ in entries) - max_gb * 1e9
         for _, size, path in entries:
             if excess <= 0:
