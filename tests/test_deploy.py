@@ -160,7 +160,7 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
     write_json("metrics/quantize.json", verdicts)
     quick = P.benchmark.model_copy(update={"n_runs": 10, "warmup_runs": 1, "batch_sizes": [1, 2]})
     monkeypatch.setattr(benchmark, "ROUNDS", 2)
-    monkeypatch.setattr(benchmark, "throughput", lambda call, size: len(call(benchmark.noise_uv(size))))
+    monkeypatch.setattr(benchmark, "throughput", lambda call, shape, size: len(call(benchmark.noise_uv(size, shape))))
     benchmark.main(SimpleNamespace(benchmark=quick, exec=P.exec))
     report = read_json("metrics/benchmark.json")
     assert report["source"] == "simulated"
