@@ -30,7 +30,7 @@ def main(p, *arguments: str) -> None:
     starts = window_starts(data_uv.shape[1], length, length, [])
     if not len(starts):
         raise HbnError(f"{path} is shorter than one window of {predictor.window_s:g} s")
-    factors = predict(predictor, data_uv, starts)[1].mean(0)
+    of_windows, factors = predict(predictor, data_uv, starts)
 
     print(f"{path.name}: {data_uv.shape[1] / predictor.sfreq_hz:.1f} s, bad channels: {', '.join(bads) or 'none'}")
     if trials:
@@ -40,18 +40,15 @@ def main(p, *arguments: str) -> None:
         print(f"\n{'target at':>10} {'side':>6} {'true RT':>8} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
         for trial, (rt_s, p_miss, p_correct) in zip((trials[i] for i in whole), rows, strict=True):
             true = "none" if trial.rt_s is None else f"{trial.rt_s:.2f} s"
-            print(
-                f"{trial.onset_s:>8.1f} s {trial.side:>6} {true:>8} {rt_s:>4.2f} s {p_miss:>15.2f} {p_correct:>11.2f}"
-            )
+            print(f"{trial.onset_s:>8.1f} s {trial.side:>6} {true:>8} {values(rt_s, p_miss, p_correct)}")
     else:
-        rows = predict(predictor, data_uv, starts)[0]
         print("\nNo trial of contrast change detection beside the recording: each window is taken as if a target")
         print(f"had come {predictor.trial_offset_s:g} s before it, which says little if none had.")
         print(f"\n{'window at':>10} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
-        for start, (rt_s, p_miss, p_correct) in zip(starts, rows, strict=True):
+        for start, (rt_s, p_miss, p_correct) in zip(starts, of_windows, strict=True):
             print(f"{start / predictor.sfreq_hz:>8.1f} s {values(rt_s, p_miss, p_correct)}")
     print(f"\nFactors, mean over {len(starts)} windows:")
-    for name, value in zip(bids.FACTORS, factors, strict=True):
+    for name, value in zip(bids.FACTORS, factors.mean(0), strict=True):
         print(f"  {name:<14} {value:+.2f}")
     print(f"\n{NOTICE}")
 
