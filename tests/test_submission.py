@@ -1,0 +1,120 @@
+"""The challenge's zip: runs by itself, predicts what the pipeline does, same bytes each time."""
+
+import ast
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import submission
+from hbn import challenge, model, params, stage
+from hbn.files import HbnError, read_json, sha256
+from hbn.training import Dataset
+
+P = stage.view(params.load(Path(__file__).parents[1] / "params.yaml"), ("scores", "exec"))
+P.scores = P.scores.model_copy(update={"n_bootstrap": 20})
+SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+
+
+@pytest.fixture
+def repository(tiny_dataset, tmp_path, monkeypatch) -> Path:
+    """A repository with an average-referenced dataset at 500 Hz and two networks of random weights."""
+    monkeypatch.chdir(tmp_path)
+    for path in tiny_dataset.rglob("sub-*.npy"):
+        signal = np.load(path).astype(np.float32)  # (T, C)
+        np.save(path, (signal - signal.mean(1, keepdims=True)).astype(np.float16))
+    save_networks(window_s=2.0)
+    return tmp_path
+
+
+def save_networks(window_s: float) -> None:
+    dataset = Dataset.open("data/dataset", window_s)
+    torch.manual_seed(0)
+    encoder = model.Encoder(dataset.positions_m, 500, window_s, *SIZE.values())
+    about = {"model": SIZE, "window_s": window_s, "sfreq_hz": 500.0, "source": "simulated"}
+    model.save("models/challenge1.pt", model.ResponseTime(encoder, window_s, 0.5), **about, trial_offset_s=0.5)
+    model.save("models/challenge2.pt", model.Factors(encoder, 4, 4), **about, n_regions=4)
+
+
+def test_the_stage_scores_the_unpacked_zip_and_repeats_its_bytes(repository):
+    submission.main(P)
+    report, before = read_json("metrics/submission.json"), sha256(submission.ZIP)
+    assert report["source"] == "simulated"
+    assert report["challenge1"]["n"] == {"participants": 3, "predictions": 18}
+    assert report["challenge2"]["n"] == {"participants": 3, "predictions": 3 * 28}
+    assert report["challenge2_by_participant"]["n"]["predictions"] == 3
+    rows = [report[name]["nrmse"]["value"] for name in challenge.NAMES]
+    assert report["overall"]["network"] == pytest.approx(0.3 * rows[0] + 0.7 * rows[1], rel=1e-4)
+    with zipfile.ZipFile(submission.ZIP) as archive:
+        assert archive.namelist() == ["submission.py", "challenge1.pt", "challenge2.pt"]
+        text = archive.read("submission.py").decode()
+    imported = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert imported - set(sys.stdlib_module_names) <= {"torch", "numpy"}
+    assert "MaskedPretraining" not in text
+    submission.main(P)
+    assert sha256(submission.ZIP) == before
+    assert read_json("metrics/submission.json") == report
+
+
+def test_it_is_the_pipelines_network_at_every_batch_size_reference_and_unit(repository):
+    dataset = Dataset.open("data/dataset", 2.0)
+    x_uv = dataset.batch_uv(dataset.windows[:5])
+    for name in challenge.NAMES:
+        saved = model.load_file(f"models/{name}.pt", made_by=name)
+        column = challenge.OUTPUTS[name]
+        with torch.inference_mode():
+            expected = challenge.rebuild(saved, 500)(x_uv - x_uv.mean(1, keepdim=True))[:, column : column + 1]
+            module = challenge.OneOutput(challenge.rebuild(saved, 100), column)
+            recorded = challenge.as_recorded(x_uv, step=5)
+            assert recorded.shape == (5, 129, 200)
+            assert not recorded[:, 128].any()
+            for x in (recorded, 1e-6 * recorded, recorded + 7):
+                torch.testing.assert_close(module(x), expected, atol=1e-4, rtol=0)
+            torch.testing.assert_close(module(recorded[:1]), expected[:1], atol=1e-4, rtol=0)
+            assert module(torch.zeros(1, *challenge.SHAPE)).isfinite().all()
+
+
+def test_every_fifth_sample_of_a_band_limited_upsampling_is_the_sample_itself():
+    x = torch.randn(3, 200, dtype=torch.float64)
+    spectrum = torch.fft.rfft(x)
+    spectrum[:, -1] /= 2  # half the rate stands for both signs
+    up = 5 * torch.fft.irfft(spectrum, n=1000)
+    torch.testing.assert_close(up[:, ::5], x)
+
+
+def test_another_rate_is_refused(repository):
+    assert challenge.Submission(100, "cpu")
+    with pytest.raises(HbnError, match="100 Hz, SFREQ is 500"):
+        challenge.Submission(500, "cpu")
+
+
+def test_a_submission_that_fails_or_differs_stops_the_stage(repository, monkeypatch):
+    broken = "import hbn\n" + challenge.source()
+    with monkeypatch.context() as patch:
+        patch.setattr(challenge, "source", lambda: broken)
+        with pytest.raises(HbnError, match="No module named 'hbn'"):
+            submission.main(P)
+    different = challenge.source().replace("x_uv - x_uv.mean(dim=1, keepdim=True)", "x_uv")
+    assert different != challenge.source()
+    with monkeypatch.context() as patch:
+        patch.setattr(challenge, "source", lambda: different)
+        with pytest.raises(HbnError, match="differs from the pipeline"):
+            submission.main(P)
+    with pytest.raises(HbnError, match="differs from the pipeline"):
+        submission.check("challenge1", np.array([np.nan]), np.array([1.0]))
+
+
+def test_other_windows_make_an_empty_zip_and_a_reason(repository):
+    save_networks(window_s=1.0)
+    submission.main(P)
+    assert "windows.window_s is 1" in read_json("metrics/submission.json")["reason"]
+    with zipfile.ZipFile(submission.ZIP) as archive:
+        assert archive.namelist() == []
