@@ -14,7 +14,7 @@ from hbn import challenge, model, params, stage
 from hbn.files import HbnError, read_json, sha256
 from hbn.training import Dataset
 
-P = stage.view(params.load(Path(__file__).parents[1] / "params.yaml"), ("scores", "exec"))
+P = stage.view(params.load(Path(__file__).parents[1] / "params.yaml"), ("challenge2.ridge_alphas", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 20})
 SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
 
@@ -47,7 +47,7 @@ def test_the_stage_scores_the_unpacked_zip_and_repeats_its_bytes(repository):
     assert report["challenge2"]["n"] == {"participants": 3, "predictions": 3 * 28}
     assert report["challenge2_by_participant"]["n"]["predictions"] == 3
     rows = [report[name]["nrmse"]["value"] for name in challenge.NAMES]
-    assert report["overall"]["network"] == pytest.approx(0.3 * rows[0] + 0.7 * rows[1], rel=1e-4)
+    assert report["overall"]["nrmse"] == pytest.approx(0.3 * rows[0] + 0.7 * rows[1], rel=1e-4)
     with zipfile.ZipFile(submission.ZIP) as archive:
         assert archive.namelist() == ["submission.py", "challenge1.pt", "challenge2.pt"]
         text = archive.read("submission.py").decode()
