@@ -66,15 +66,16 @@ def main(p) -> None:
         write_json("metrics/submission.json", {"source": dataset.source, "reason": reason})
         return
     networks = {name: challenge.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge.NAMES}
-    fit_readout(networks["challenge2"], *factors(dataset, "train", "validation"), dataset, p.challenge2.ridge_alphas)
+    fitted = factors(dataset, "train", "validation")  # as in challenge2
+    fit_readout(networks["challenge2"], *fitted, dataset, p.challenge2.ridge_alphas)
     make_zip(networks, saved)
 
-    report, means = {"source": dataset.source}, {}
+    report = {"source": dataset.source}
+    means = {"challenge1": trials(dataset, "train")[1].mean(), "challenge2": fitted[1].mean()}
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(ZIP) as archive:
             archive.extractall(folder)
         for name, known in (("challenge1", trials), ("challenge2", factors)):
-            means[name] = known(dataset, "train")[1].mean()
             windows, y, participant = known(dataset, "test")
             predicted, expected = run_both(name, networks[name], dataset, windows, folder, p.exec.threads)
             check(name, predicted, expected)
