@@ -14,7 +14,17 @@ from torch.nn import functional as F
 from hbn import floors, metrics, model
 from hbn.files import HbnError, sha256, write_csv, write_json
 from hbn.stage import run, scratch
-from hbn.training import DATASET, Dataset, Sampler, checkpoint_path, choose_device, fit, load_encoder, predict
+from hbn.training import (
+    DATASET,
+    Dataset,
+    Sampler,
+    checkpoint_path,
+    choose_device,
+    fit,
+    load_encoder,
+    predict,
+    response_times_s,
+)
 from hbn.windows import samples
 
 ENCODER = Path("models/encoder.pt")
@@ -121,11 +131,6 @@ def tensors(dataset: Dataset, trials: list[dict]) -> tuple[np.ndarray, Tensor, T
     right = np.array([t["side"] == "right" for t in trials]) == correct
     auxiliary = torch.from_numpy(np.stack([right, correct], axis=1)).float()
     return dataset.trial_windows(trials), torch.from_numpy(response_times_s(trials)).float(), auxiliary
-
-
-def response_times_s(trials: list[dict]) -> np.ndarray:
-    """Response times (N,) in s, NaN where there was no response."""
-    return np.array([float(t["rt_s"]) if t["rt_s"] else np.nan for t in trials])
 
 
 def network_outputs(

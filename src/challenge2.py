@@ -13,7 +13,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from hbn import floors, metrics, model
-from hbn.bids import FACTORS
+from hbn.bids import FACTORS, factor_values
 from hbn.files import HbnError, write_csv, write_json
 from hbn.stage import run
 from hbn.training import DATASET, Dataset, choose_device, load_encoder, predict
@@ -25,7 +25,7 @@ def main(p) -> None:
     network = model.Factors(load_encoder("models/encoder.pt", dataset, p.model), p.challenge2.n_regions, len(FACTORS))
     network.to(device).eval()
 
-    people = {split: with_factors(dataset, split) for split in ("train", "validation", "test")}
+    people = {split: dataset.split_participants(split, known=FACTORS[0]) for split in ("train", "validation", "test")}
     fitted = people["train"] + people["validation"]  # nothing is chosen on validation here
     if len(fitted) < 3 or len(people["test"]) < 2:
         raise HbnError("too few participants with factors (3 to train, 2 to test); raise data.n_participants")
@@ -67,16 +67,6 @@ def main(p) -> None:
     write_csv("plots/challenge2.csv", rows, ["participant_id", "factor", "value", "predicted"])
 
 
-def with_factors(dataset: Dataset, split: str) -> list[dict[str, str]]:
-    """Participants of a split who have the four factors (adults have none)."""
-    return [one for one in dataset.participants.values() if one["split"] == split and one[FACTORS[0]]]
-
-
-def factor_values(people: list[dict[str, str]]) -> np.ndarray:
-    """Factors (P, 4)."""
-    return np.array([[float(one[factor]) for factor in FACTORS] for one in people])
-
-
 def participant_features(
     network: model.Factors, dataset: Dataset, people: list[dict[str, str]], device: torch.device
 ) -> np.ndarray:
@@ -108,17 +98,14 @@ def scores(participant: np.ndarray, y: np.ndarray, predicted: np.ndarray, p) -> 
     draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
     by_name = {}
     for name, score in (("pearson_r", metrics.pearson_r), ("nrmse", metrics.nrmse)):
-        by_name[f"mean_{name}"] = metrics.with_interval(mean_over_factors(score), participant, y, predicted, **draws)
+        by_name[f"mean_{name}"] = metrics.with_interval(
+            metrics.mean_over_columns(score), participant, y, predicted, **draws
+        )
         for k, factor in enumerate(FACTORS):
             by_name.setdefault(factor, {})[name] = metrics.with_interval(
                 score, participant, y[:, k], predicted[:, k], **draws
             )
     return by_name
-
-
-def mean_over_factors(score: metrics.Score) -> metrics.Score:
-    """The average of `score` over the columns of (P, K) arrays."""
-    return lambda y, predicted: float(np.mean([score(a, b) for a, b in zip(y.T, predicted.T, strict=True)]))
 
 
 if __name__ == "__main__":

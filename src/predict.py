@@ -23,7 +23,8 @@ def main(p, *arguments: str) -> None:
     if len(arguments) != 1 or Path(arguments[0]).suffix not in bids.EEG_SUFFIXES:
         raise HbnError("give one recording, a .set or .bdf file: python src/predict.py RECORDING")
     path, predictor = existing(arguments[0]), Predictor(threads=p.exec.threads)
-    data_uv, bads = prepare(bids.read_signal(path), predictor.sfreq_hz, p.preprocess)
+    recorded = bids.read_signal(path)
+    data_uv, bads = signal.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p.preprocess)
     trials = contrast_trials(path)
 
     length = predictor.window_samples
@@ -55,17 +56,6 @@ def main(p, *arguments: str) -> None:
 
 def values(rt_s: float, p_miss: float, p_correct: float) -> str:
     return f"{rt_s:>4.2f} s {p_miss:>15.2f} {p_correct:>11.2f}"
-
-
-def prepare(recorded: bids.Signal, sfreq_hz: float, p) -> tuple[np.ndarray, list[str]]:
-    """The signal path of the stage preprocess: (C, T) at the networks' rate, and the bad channels."""
-    data_uv = signal.filter_and_resample(
-        recorded.data_uv, recorded.sfreq_hz, sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz
-    )
-    bads = signal.bad_channels(data_uv, sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
-    if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
-        raise HbnError(f"{len(bads)} of {len(bids.CHANNELS)} channels are bad: {', '.join(bads)}")
-    return signal.average_reference(signal.interpolate(data_uv, tuple(bads))), list(bads)
 
 
 def contrast_trials(path: Path) -> list[events.Trial]:

@@ -98,26 +98,14 @@ def process(
 
 
 def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
-    """The whole signal path: float16 (T, C) in units of scale_uv, and the facts about it.
+    """A cleaned recording as float16 (T, C) in units of scale_uv, and the facts about it.
 
     float16 keeps 11 bits: a rounding error of at most 0.05 % of each sample, far below the noise of
     EEG. The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so
-    that scaling is exact. Raises UnusableRecording: 'sampling_rate', 'too_short' or 'bad_channels'.
+    that scaling is exact. Raises UnusableRecording as signal.clean does.
     """
-    if recorded.sfreq_hz % 1 or recorded.sfreq_hz <= 2 * p.lowpass_hz:
-        detail = f"{recorded.sfreq_hz:g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
-        raise bids.UnusableRecording("sampling_rate", detail)
-    if recorded.data_uv.shape[1] < p.min_duration_s * recorded.sfreq_hz:
-        seconds = recorded.data_uv.shape[1] / recorded.sfreq_hz
-        raise bids.UnusableRecording("too_short", f"{seconds:.1f} s, the limit is {p.min_duration_s:g} s")
+    data_uv, bads = signal.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p)
     before_hz, before_db = signal.power_db(recorded.data_uv, recorded.sfreq_hz)
-    band = (p.highpass_hz, p.lowpass_hz, p.notch_hz)
-    data_uv = signal.filter_and_resample(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, *band)
-    bads = signal.bad_channels(data_uv, p.sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
-    if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
-        kinds = dict(Counter(bads.values()))
-        raise bids.UnusableRecording("bad_channels", f"{len(bads)} of {len(bids.CHANNELS)} channels are bad ({kinds})")
-    data_uv = signal.average_reference(signal.interpolate(data_uv, tuple(bads)))
     after_hz, after_db = signal.power_db(data_uv, p.sfreq_hz)
     scale_uv = 2.0 ** max(-6, np.ceil(np.log2(np.abs(data_uv).max() / 32768 + 1e-30)))
     facts = {
@@ -126,7 +114,7 @@ def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
         "scale_uv": float(scale_uv),
         "samples": data_uv.shape[1],
         "bad_channels": bads,
-        "notched": len(signal.kernels(recorded.sfreq_hz, *band)) == 2,
+        "notched": len(signal.kernels(recorded.sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)) == 2,
         "spectrum_before_db": dict(zip(before_hz.astype(int).tolist(), before_db.tolist(), strict=True)),
         "spectrum_after_db": dict(zip(after_hz.astype(int).tolist(), after_db.tolist(), strict=True)),
     }

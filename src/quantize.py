@@ -19,11 +19,10 @@ import onnx
 import torch
 from torch import nn
 
-from hbn import deploy, export, metrics
-from hbn.bids import FACTORS
+from hbn import bids, deploy, export, metrics
 from hbn.files import HbnError, write_csv, write_json
 from hbn.stage import run
-from hbn.training import DATASET, Dataset, choose_device
+from hbn.training import DATASET, Dataset, choose_device, response_times_s
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ def trial_test(dataset: Dataset) -> Test:
     trials = dataset.split_trials("test")
     return Test(
         participant=np.array([trial["participant_id"] for trial in trials]),
-        y=np.array([float(trial["rt_s"]) if trial["rt_s"] else np.nan for trial in trials]),
+        y=response_times_s(trials),
         measures={"pearson_r": _response_time_r, "auroc_miss": _auroc_miss},
         windows=dataset.trial_windows(trials),
         owner=np.arange(len(trials)),
@@ -146,14 +145,14 @@ def trial_test(dataset: Dataset) -> Test:
 
 def factor_test(dataset: Dataset) -> Test:
     """The factors of the test participants who have them."""
-    people = [one for one in dataset.participants.values() if one["split"] == "test" and one[FACTORS[0]]]
+    people = dataset.split_participants("test", known=bids.FACTORS[0])
     row = {one["participant_id"]: i for i, one in enumerate(people)}
     of_recording = np.array([row.get(recording["participant_id"], -1) for recording in dataset.cache.recordings])
     owner = of_recording[dataset.windows[:, 0]]
     return Test(
         participant=np.array(list(row)),
-        y=np.array([[float(one[factor]) for factor in FACTORS] for one in people]),
-        measures={"mean_pearson_r": _mean_factor_r},
+        y=bids.factor_values(people),
+        measures={"mean_pearson_r": metrics.mean_over_columns(metrics.pearson_r)},
         windows=dataset.windows[owner >= 0],
         owner=owner[owner >= 0],
     )
@@ -190,10 +189,6 @@ def _response_time_r(y: np.ndarray, output: np.ndarray) -> float:
 
 def _auroc_miss(y: np.ndarray, output: np.ndarray) -> float | None:
     return metrics.auroc(np.isnan(y), output[:, 1])
-
-
-def _mean_factor_r(y: np.ndarray, output: np.ndarray) -> float:
-    return float(np.mean([metrics.pearson_r(a, b) for a, b in zip(y.T, output.T, strict=True)]))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ class Participant:
     factors: dict[str, float] | None  # all four, or none (participants aged 18 and over)
 
 
+def factor_values(participants: list[dict[str, str]]) -> np.ndarray:
+    """The factors (P, 4) of participants who have them."""
+    return np.array([[float(one[factor]) for factor in FACTORS] for one in participants])
+
+
 class UnusableRecording(HbnError):
     """A recording that cannot be used; `reason` is one word for the tables of rejected recordings."""
 

@@ -58,6 +58,11 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float | None:
     return float(np.average(values, weights=weights)) if len(values) else None
 
 
+def mean_over_columns(score: Score) -> Score:
+    """The average of `score` over the columns of (N, K) arrays."""
+    return lambda y, prediction: float(np.mean([score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]))
+
+
 def with_interval(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_bootstrap: int, seed: int) -> dict:
     """`score(*arrays)` with its 95 % percentile bootstrap interval over participants.
 

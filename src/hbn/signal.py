@@ -3,12 +3,13 @@
 All arrays are (C, T) float32 in microvolts, channels in the order of bids.CHANNELS.
 """
 
+from collections import Counter
 from functools import lru_cache
 
 import numpy as np
 import scipy.fft
 
-from hbn import bids
+from hbn import bids, params
 
 REFERENCE = bids.CHANNELS.index("Cz")  # of the recording: exactly zero until re-referenced
 BLOCK = 16  # channels transformed at once, which bounds memory
@@ -84,6 +85,28 @@ def filter_and_resample(
         filtered = scipy.fft.irfft(spectrum[:, :n_bins] * response, new_size, axis=1)
         result[begin : begin + BLOCK] = filtered[:, first : first + new_n]
     return result
+
+
+def clean(
+    data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, p: params.Preprocess
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The whole signal path: filtered, resampled, bad channels interpolated, average reference.
+
+    Returns (C, T) and the bad channels with their reasons. Raises UnusableRecording
+    'sampling_rate', 'too_short' or 'bad_channels'.
+    """
+    if sfreq_hz % 1 or sfreq_hz <= 2 * p.lowpass_hz:
+        detail = f"{sfreq_hz:g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
+        raise bids.UnusableRecording("sampling_rate", detail)
+    if data_uv.shape[1] < p.min_duration_s * sfreq_hz:
+        seconds = data_uv.shape[1] / sfreq_hz
+        raise bids.UnusableRecording("too_short", f"{seconds:.1f} s, the limit is {p.min_duration_s:g} s")
+    data_uv = filter_and_resample(data_uv, sfreq_hz, new_sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)
+    bads = bad_channels(data_uv, new_sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
+    if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
+        kinds = dict(Counter(bads.values()))
+        raise bids.UnusableRecording("bad_channels", f"{len(bads)} of {len(bids.CHANNELS)} channels are bad ({kinds})")
+    return average_reference(interpolate(data_uv, tuple(bads))), bads
 
 
 def bad_channels(

@@ -70,6 +70,10 @@ class Dataset:
         """Trials of the participants of one split."""
         return [t for t in self.trials if self.participants[t["participant_id"]]["split"] == split]
 
+    def split_participants(self, split: str, known: str) -> list[dict[str, str]]:
+        """Participants of one split of whom the column `known` is known (adults have no factors)."""
+        return [one for one in self.participants.values() if one["split"] == split and one[known]]
+
     def trial_windows(self, trials: list[dict[str, str]]) -> np.ndarray:
         """Windows (N, 2) of trials."""
         rows = [(self.cache.row[t["recording"]], int(t["start_sample"])) for t in trials]
@@ -79,6 +83,11 @@ class Dataset:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
         data, scale_uv = self.cache.gather(windows[:, 0], windows[:, 1], self.window_samples)
         return (torch.from_numpy(data).float() * torch.from_numpy(scale_uv)[:, None, None]).transpose(1, 2)
+
+
+def response_times_s(trials: list[dict[str, str]]) -> np.ndarray:
+    """Response times (N,) in s, NaN where there was no response."""
+    return np.array([float(t["rt_s"]) if t["rt_s"] else np.nan for t in trials])
 
 
 def load_encoder(path: Path | str, dataset: Dataset, p: params.Model) -> Encoder:
