@@ -50,7 +50,7 @@ def main(n_runs: int, peer: bool) -> None:
         for name, network in others.items()
     }
     shapes = {name: sessions[name, variant].get_inputs()[0].shape[1:] for name, variant in sessions}
-    times_ms = benchmark.latencies_ms(single, many, shapes, SimpleNamespace(n_runs=n_runs, warmup_runs=10))
+    times_ms = benchmark.latencies_ms(single, many, shapes, SimpleNamespace(n_runs=n_runs, warmup_runs=min(10, n_runs)))
     p50_ms = {key: float(np.median(times)) for key, times in times_ms.items()}
 
     chosen = {name: min(variants, key=lambda v, name=name: p50_ms[name, v]) for name, variants in ours.items()}

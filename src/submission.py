@@ -30,7 +30,7 @@ from hbn import challenge, metrics, model
 from hbn.bids import FACTORS
 from hbn.files import HbnError, write_json
 from hbn.stage import run
-from hbn.training import DATASET, Dataset, choose_device, predict
+from hbn.training import DATASET, Dataset, choose_device, predict, response_times_s
 
 log = logging.getLogger(__name__)
 
@@ -101,16 +101,15 @@ def make_zip(networks: dict[str, nn.Module], saved: dict[str, dict]) -> None:
 
 def trials(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Answered trials of a split: windows (N, 2), response times in s (N,) and participants (N,)."""
-    answered = [t for t in dataset.split_trials(split) if t["rt_s"]]
-    rt_s = np.array([float(t["rt_s"]) for t in answered])
-    return dataset.trial_windows(answered), rt_s, np.array([t["participant_id"] for t in answered])
+    answered = [trial for trial in dataset.split_trials(split) if trial["rt_s"]]
+    participant = np.array([trial["participant_id"] for trial in answered])
+    return dataset.trial_windows(answered), response_times_s(answered), participant
 
 
 def factors(dataset: Dataset, *splits: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All windows (N, 2) of participants with factors, the factor (N,) each stands for, participants (N,)."""
-    known = {
-        name: float(one[FACTOR]) for name, one in dataset.participants.items() if one["split"] in splits and one[FACTOR]
-    }
+    people = [one for split in splits for one in dataset.split_participants(split, known=FACTOR)]
+    known = {one["participant_id"]: float(one[FACTOR]) for one in people}
     participant = np.array([row["participant_id"] for row in dataset.cache.recordings])[dataset.windows[:, 0]]
     mine = np.isin(participant, list(known))
     return dataset.windows[mine], np.array([known[name] for name in participant[mine]]), participant[mine]
