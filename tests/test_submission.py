@@ -82,6 +82,13 @@ def test_it_is_the_pipelines_network_at_every_batch_size_reference_and_unit(repo
             assert module(torch.zeros(1, *challenge.SHAPE)).isfinite().all()
 
 
+def test_nothing_stays_on_the_cpu(repository):
+    for name in challenge.NAMES:
+        saved = model.load_file(f"models/{name}.pt", made_by=name)
+        module = challenge.OneOutput(challenge.rebuild(saved, 100), challenge.OUTPUTS[name]).to("meta")
+        assert module(torch.zeros(2, *challenge.SHAPE, device="meta")).shape == (2, 1)
+
+
 def test_every_fifth_sample_of_a_band_limited_upsampling_is_the_sample_itself():
     x = torch.randn(3, 200, dtype=torch.float64)
     spectrum = torch.fft.rfft(x)
