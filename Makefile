@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro test lint clean
+.PHONY: help repro test lint schema clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,6 +19,9 @@ test: .venv/installed-dev  ## Set up and run the linter and the tests
 
 lint: .venv/installed-dev  ## Format and check the code
 	ruff format . && ruff check --fix .
+
+schema: .venv/installed  ## Write params.schema.json, by which editors check params.yaml
+	python src/schema.py
 
 clean:  ## Delete the environment and all that can be recomputed
 	rm -rf .venv .scratch .dvc/cache .dvc/tmp data models
