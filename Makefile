@@ -1,11 +1,13 @@
 # Two commands matter: `make repro` and `make test`. Each sets up what it needs.
 PYTHON ?= python3
+# What `make report` compares with.
+BASE ?= main
 # DVC runs `python` from the PATH (in queued experiments too), so the environment comes first on it.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro test lint schema clean
+.PHONY: help repro test lint report schema clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,6 +21,9 @@ test: .venv/installed-dev  ## Set up and run the linter and the tests
 
 lint: .venv/installed-dev  ## Format and check the code
 	ruff format . && ruff check --fix .
+
+report: .venv/installed  ## What this branch changes since BASE=main, in report.md
+	python src/report.py --base $(BASE)
 
 schema: .venv/installed  ## Write params.schema.json, by which editors check params.yaml
 	python src/schema.py
