@@ -1,5 +1,6 @@
 """What git and DVC say about this repository, by their own commands (in the current directory)."""
 
+import hashlib
 import io
 import json
 import re
@@ -38,6 +39,12 @@ def ignored(paths: list[str]) -> set[str]:
     """Those of `paths` that git ignores: the products that a fresh clone does not have."""
     done = subprocess.run(["git", "check-ignore", *paths], capture_output=True, text=True) if paths else None
     return set(done.stdout.splitlines()) if done else set()
+
+
+def md5(path: Path | str) -> str:
+    """The checksum of a file by which dvc.lock knows it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def stage_graph() -> dict[str, set[str]]:
