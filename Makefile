@@ -2,12 +2,14 @@
 PYTHON ?= python3
 # What `make report` compares with.
 BASE ?= main
+# The score by which `make table` sorts.
+BY ?= challenge1.nrmse
 # DVC runs `python` from the PATH (in queued experiments too), so the environment comes first on it.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro test lint report schema clean
+.PHONY: help repro test lint report plots table schema clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -24,6 +26,12 @@ lint: .venv/installed-dev  ## Format and check the code
 
 report: .venv/installed  ## What this branch changes since BASE=main, in report.md
 	python src/report.py --base $(BASE)
+
+plots: .venv/installed  ## Draw everything into one page, report/page.html, which needs no network
+	python src/page.py
+
+table: .venv/installed  ## List the experiments from best to worst, BY=challenge1.nrmse or another score
+	python src/table.py $(BY)
 
 schema: .venv/installed  ## Write params.schema.json, by which editors check params.yaml
 	python src/schema.py

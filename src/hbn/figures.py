@@ -114,14 +114,17 @@ def deployed(axes: Axes, tables: dict[str, Table]) -> None:
 
 
 def latency(axes: Axes, tables: dict[str, Table]) -> None:
+    """Median (dot) and the range from the first to the last percentile (line) of each variant."""
     (table,) = tables.values()
-    for i, (network, rows) in enumerate(groups(table, "network").items()):
-        for k, (variant, one) in enumerate(groups(rows, "variant").items()):
-            style = ("-", "--", ":", "-.")[k % 4]
-            label = f"{network} {variant}"
-            axes.plot(column(one, "percentile"), column(one, "latency_ms"), style, color=f"C{i}", label=label, lw=1)
-    axes.set(xlabel="percentile of windows", ylabel="latency, ms", yscale="log")
-    axes.legend(fontsize="xx-small", ncols=2)
+    names = dict(sorted(groups(table, "network", "variant").items()))
+    for place, (name, rows) in enumerate(names.items()):
+        ms = dict(zip(column(rows, "percentile"), column(rows, "latency_ms"), strict=True))
+        color = f"C{list(groups(table, 'network')).index(name.split()[0])}"
+        axes.plot([min(ms.values()), max(ms.values())], [place, place], color=color)
+        axes.plot(ms[50], place, "o", color=color)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="latency, ms: median, and percentiles 1 to 99", xscale="log")
 
 
 def spectra(axes: Axes, tables: dict[str, Table]) -> None:
