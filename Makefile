@@ -37,7 +37,7 @@ schema: .venv/installed  ## Write params.schema.json, by which editors check par
 	python src/schema.py
 
 clean:  ## Delete the environment and all that can be recomputed
-	rm -rf .venv .scratch .dvc/cache .dvc/tmp data models
+	rm -rf .venv .scratch .dvc/cache .dvc/tmp data models report report.md
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
