@@ -24,10 +24,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 # The direction of a score by its name; the first that matches. Others (counts, facts) have none.
-NO_DIRECTION = re.compile(r"(^|\.)(mean|age_sex|stimulus_history|ceiling|drop)\.|_of_zero$|reference")
+NO_DIRECTION = re.compile(r"(^|\.)(mean|age_sex|stimulus_history|ceiling|drop|reference)\.|_of_zero$")
 LOWER_IS_BETTER = re.compile(r"nrmse|mae|loss|_ms$|size|_mb$|rejected|dropped")
 HIGHER_IS_BETTER = re.compile(r"pearson_r|auroc|explained|speedup|windows_per_s|accepted|within_budget|enough")
 TIMINGS = "metrics/benchmark.json"  # measured anew on every machine
+MAX_FOLDED = 200  # rows; a comment on a pull request holds 65,536 characters
 # Its output is always the same text, so that nothing after it reruns.
 NEVER_CHANGES = {"check_params"}
 
@@ -203,20 +204,26 @@ def score_tables(rows: list[dict]) -> str:
     text = table(titles, seen) if seen else "No score changed."
     if rest:
         about = f"{len(rest)} other numbers: counts, floors, timings of this machine"
-        text += f"\n\n<details><summary>{about}</summary>\n\n{table(titles, rest)}\n\n</details>"
+        if len(rest) > MAX_FOLDED:
+            about += f"; the first {MAX_FOLDED} (all: dvc metrics diff)"
+        text += f"\n\n<details><summary>{about}</summary>\n\n{table(titles, rest[:MAX_FOLDED])}\n\n</details>"
     return text
 
 
 def plots(start: str, base: str) -> str:
     """Draw every figure whose tables changed, before and here, and link the images."""
     links = []
+    for image in Path("report").glob("*.png"):  # of an earlier report
+        image.unlink()
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder)
         extract(start, before, "plots")
         for name, figure in FIGURES.items():
             if contents(figure.files(before), before) == contents(figure.files(Path()), Path()):
                 continue
-            image, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True, sharey=True, layout="constrained")
+            image, axes = plt.subplots(
+                1, 2, figsize=(10, 4), sharex=True, sharey=not figure.names_on_y, layout="constrained"
+            )
             for place, root, when in zip(axes, (before, Path()), (f"before ({base})", "here"), strict=True):
                 figure.on(place, root)
                 place.set_title(f"{when}   {place.get_title()}", loc="left")

@@ -81,6 +81,17 @@ def test_an_unknown_base_is_an_error_without_traceback(branch):
     assert "Traceback" not in output
 
 
+def test_a_long_report_still_fits_a_comment():
+    rows = [
+        {"file": "metrics/a.json", "name": f"count.{i}", "old": i, "new": 0, "interval": None, "verdict": ""}
+        for i in range(1000)
+    ]
+    text = report.score_tables(rows)
+    assert len(text) < 20_000
+    assert "1000 other numbers" in text
+    assert "the first 200" in text
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
@@ -91,6 +102,8 @@ def test_an_unknown_base_is_an_error_without_traceback(branch):
         ("variants.challenge1.fp16.windows_per_s.256", 10, 20, "better"),
         ("variants.challenge1.fp16.p99_ms", 10, 20, "worse"),
         ("challenge1.fp16.size_kb", 10, 20, "worse"),
+        ("targets.challenge1.speedup_over_reference_onnx", 10, 20, "better"),
+        ("variants.reference.onnx.p99_ms", 10, 20, ""),
         ("challenge1.fp16.accepted", True, False, "worse"),
         ("chosen.challenge1", "fp16", "fp32", ""),
         ("splits.test.trials", 10, 20, ""),

@@ -19,6 +19,7 @@ class Figure:
     title: str
     paths: tuple[str, ...]
     draw: Callable[[Axes, dict[str, Table]], None]  # tables by file stem
+    names_on_y: bool = False  # two of them then share no axis: each may have other names
 
     def files(self, root: Path) -> list[Path]:
         return sorted(file for path in self.paths for file in root.glob(path))
@@ -161,6 +162,6 @@ FIGURES = {
     "calibration": Figure("Challenge 1: calibration", ("plots/challenge1/response_time.csv",), calibration),
     "roc": Figure("Challenge 1: no response, ROC", ("plots/challenge1/roc.csv",), roc),
     "factors": Figure("Challenge 2: factors", ("plots/challenge2.csv",), factors),
-    "deployed": Figure("Scores of every deployed variant", ("plots/quantize.csv",), deployed),
-    "latency": Figure("Latency of single windows (one machine)", ("plots/benchmark_latency.csv",), latency),
+    "deployed": Figure("Scores of every deployed variant", ("plots/quantize.csv",), deployed, True),
+    "latency": Figure("Latency of single windows (one machine)", ("plots/benchmark_latency.csv",), latency, True),
 }
