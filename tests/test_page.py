@@ -13,7 +13,7 @@ from test_pipeline import REPOSITORY, Clone
 import page
 from hbn import bids, model
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CLICKS = """<script>
 const seen = {};
 const shown = () => [...document.querySelectorAll("section")].filter(s => getComputedStyle(s).display !== "none");
