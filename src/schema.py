@@ -1,0 +1,51 @@
+"""Write params.schema.json, by which editors complete and check params.yaml: `make schema`.
+
+The rules are those of hbn.params; the descriptions are the comments of params.yaml.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from hbn import params
+from hbn.files import write_text
+
+
+def schema(text: str) -> dict:
+    """JSON schema of params.yaml, whose content `text` describes the keys by the comments above them."""
+    content = params.Params.model_json_schema()
+    about = comments(text)
+    for section, field in params.Params.model_fields.items():
+        properties = content["$defs"][field.annotation.__name__]["properties"]
+        for key, rule in properties.items():
+            # Both training stages have the same keys, described once.
+            if description := about.get(f"{section}.{key}") or about.get(f"pretrain.{key}"):
+                rule["description"] = description
+    content["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    content["title"] = "params.yaml"
+    return content
+
+
+def comments(text: str) -> dict[str, str]:
+    """The comment right above each 'section.key' (two spaces deep) of a YAML text in block style."""
+    found, section, above = {}, "", []
+    for line in text.splitlines():
+        name = line.split(":")[0]
+        if line.startswith("  #"):
+            above.append(line.strip(" #"))
+            continue
+        if name and name[0].isalpha():
+            section = name
+        elif line.startswith("  ") and line[2].isalpha() and above:
+            found[f"{section}.{name.strip()}"] = " ".join(above)
+        above = []
+    return found
+
+
+def main(source: str = "params.yaml", destination: str = "params.schema.json") -> None:
+    content = schema(Path(source).read_text(encoding="utf-8"))
+    write_text(destination, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,49 @@
+"""The figures say what the tables hold."""
+
+import matplotlib
+import pytest
+
+from hbn.figures import FIGURES
+from hbn.files import write_csv
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+
+@pytest.fixture
+def axes():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def test_calibration_is_the_mean_of_tenths_of_the_trials(axes, tmp_path):
+    rows = [{"participant_id": "a", "rt_s": 1 + i / 100, "predicted_s": 2 + i / 100} for i in range(100)]
+    write_csv(tmp_path / "plots/challenge1/response_time.csv", rows, list(rows[0]))
+    FIGURES["calibration"].on(axes, tmp_path)
+    x, y = axes.lines[0].get_data()
+    assert len(x) == 10
+    assert x[0] == pytest.approx(2.045)  # the mean of 2.00 to 2.09
+    assert y[0] == pytest.approx(1.045)
+
+
+def test_roc_has_its_area_and_scatter_its_r(axes, tmp_path):
+    points = [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]
+    rows = [{"false_positive_rate": x, "true_positive_rate": y} for x, y in points]
+    write_csv(tmp_path / "plots/challenge1/roc.csv", rows, list(rows[0]))
+    FIGURES["roc"].on(axes, tmp_path)
+    assert axes.get_title() == "area = 0.75"
+    rows = [{"participant_id": "a", "rt_s": x, "predicted_s": 3 - x} for x in (0.5, 1.0, 2.0)]
+    write_csv(tmp_path / "plots/challenge1/response_time.csv", rows, list(rows[0]))
+    FIGURES["response_time"].on(axes, tmp_path)
+    assert axes.get_title() == "n = 3, r = -1.00"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_absent_and_empty_tables_are_said_to_be_so(name, axes, tmp_path):
+    FIGURES[name].on(axes, tmp_path)
+    assert axes.texts[0].get_text() == "not there"
+    (tmp_path / FIGURES[name].paths[0].replace("*", "R1")).parent.mkdir(parents=True)
+    (tmp_path / FIGURES[name].paths[0].replace("*", "R1")).write_text("step,train,validation\n")
+    FIGURES[name].on(axes, tmp_path)
+    assert len(axes.texts) == 2

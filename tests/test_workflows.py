@@ -1,0 +1,54 @@
+"""The workflows call what the repository has."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+REPOSITORY = Path(__file__).parents[1]
+WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
+
+
+def commands(path: Path) -> list[str]:
+    jobs = YAML(typ="safe").load(path)["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_they_run_targets_and_scripts_that_exist(path):
+    text = "\n".join(commands(path))
+    targets = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
+    for script in re.findall(r"python (\S+\.py)", text):
+        assert (REPOSITORY / script).exists(), script
+    for command in commands(path):
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+        assert "${{" not in command  # what others wrote (names of branches) reaches a shell by variables only
+
+
+def test_the_report_needs_no_more_than_the_review_installs():
+    (install,) = [
+        command for command in commands(REPOSITORY / ".github/workflows/review.yml") if "pip install" in command
+    ]
+    listed = subprocess.run(
+        ["bash", "-c", install.split(" | ")[0]], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    ).stdout
+    assert {line.split("==")[0] for line in listed.split()} == {"dvc", "matplotlib", "numpy", "ruamel.yaml"}
+    code = "import sys; sys.path.insert(0, 'src'); import report; print(*sys.modules)"
+    done = subprocess.run(["python", "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert not {"torch", "mne", "pydantic", "sklearn", "onnx"} & set(done.stdout.split())
+
+
+def test_the_comment_has_no_broken_images(tmp_path):
+    (tmp_path / "report.md").write_text("# Title\n![a](report/a.png)\ntext\n")
+    (show,) = [
+        command
+        for command in commands(REPOSITORY / ".github/workflows/review.yml")
+        if "comment.md" in command and "grep" in command
+    ]
+    environment = {"PATH": "/usr/bin:/bin", "RUN": "https://example.org/run", "GITHUB_STEP_SUMMARY": "summary.md"}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", show], cwd=tmp_path, env=environment, check=True)
+    expected = "# Title\ntext\n[The report with its images](https://example.org/run#artifacts)\n"
+    assert (tmp_path / "comment.md").read_text() == (tmp_path / "summary.md").read_text() == expected
