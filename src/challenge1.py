@@ -41,7 +41,8 @@ def main(p) -> None:
 
     network = train(p, dataset, trials, device, pretrained=True)
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "trial_offset_s": p.windows.trial_offset_s}
-    model.save("models/challenge1.pt", network, **about, sfreq_hz=dataset.cache.sfreq_hz, source=dataset.source)
+    about["settings"] = p.challenge1.model_dump()
+    model.save("models/challenge1.pt", network, **about, **dataset.facts)
     outputs = {
         "pretrained": network_outputs(network, dataset, trials["test"], device),
         "from_scratch": network_outputs(
@@ -80,7 +81,7 @@ def main(p) -> None:
 def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool) -> model.ResponseTime:
     """Fit the network on the training trials, from the pretrained encoder or from random weights."""
     torch.manual_seed(p.challenge1.seed)
-    encoder = load_encoder(ENCODER, dataset, p.model) if pretrained else dataset.encoder(p.model)
+    encoder = load_encoder(ENCODER, dataset, p.model) if pretrained else dataset.adapted_encoder(p.model)
     network = model.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s).to(device)
     windows, rt_s, auxiliary = tensors(dataset, trials["train"])
     last_start = np.array([int(r["samples"]) for r in dataset.cache.recordings]) - dataset.window_samples
@@ -105,9 +106,8 @@ def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: b
 
     name = "pretrained" if pretrained else "from_scratch"
     decides = {"model": p.model.model_dump(), "challenge1": p.challenge1.model_dump(), "start": name}
-    inputs = [DATASET / "recordings.csv", DATASET / "trials.csv", DATASET / "participants.csv"]
     decides["encoder"] = sha256(ENCODER) if pretrained else None
-    checkpoint = checkpoint_path(scratch(), "challenge1", *inputs, **decides)
+    checkpoint = checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
     fit(network, loss, validate, p.challenge1, checkpoint, PLOTS / f"curve_{name}.csv")
     return network
 

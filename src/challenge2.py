@@ -37,7 +37,8 @@ def main(p) -> None:
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(test_x).float().to(device)).cpu().numpy()
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "n_regions": p.challenge2.n_regions}
-    model.save("models/challenge2.pt", network, **about, sfreq_hz=dataset.cache.sfreq_hz, source=dataset.source)
+    about["settings"] = p.challenge2.model_dump()
+    model.save("models/challenge2.pt", network, **about, **dataset.facts)
 
     outputs = {
         "eeg": predicted,

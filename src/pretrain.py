@@ -46,7 +46,7 @@ def main(p) -> None:
     held_out = dataset.batch_uv(validation[np.sort(keep)]).to(device)
 
     torch.manual_seed(p.pretrain.seed)
-    network = model.MaskedPretraining(dataset.encoder(p.model)).to(device)
+    network = model.MaskedPretraining(dataset.adapted_encoder(p.model)).to(device)
     sampler = Sampler(len(train), p.pretrain.batch_size, p.pretrain.seed)
 
     def masks(n: int, seed: list[int]) -> Tensor:
@@ -62,14 +62,13 @@ def main(p) -> None:
         return network(held_out, held_out_masks).item()
 
     decides = {"model": p.model.model_dump(), "pretrain": p.pretrain.model_dump(), "windows": p.windows.window_s}
-    inputs = [DATASET / name for name in ("recordings.csv", "participants.csv", "windows.npy")]
-    checkpoint = checkpoint_path(scratch(), "pretrain", *inputs, **decides)
+    checkpoint = checkpoint_path(scratch(), "pretrain", data=dataset.sha256, **decides)
     fit(network, loss, validate, p.pretrain, checkpoint, Path("plots/pretrain.csv"))
 
     with torch.inference_mode():
         floor = network.baseline(held_out, held_out_masks).item()
         reached = validate(network)
-    model.save("models/encoder.pt", network.encoder, **decides, source=dataset.source)
+    model.save("models/encoder.pt", network.encoder, **decides, **dataset.facts)
     write_json(
         "metrics/pretrain.json",
         {

@@ -65,7 +65,7 @@ def main(p) -> None:
         challenge.write(ZIP, {})
         write_json("metrics/submission.json", {"source": dataset.source, "reason": reason})
         return
-    networks = {name: challenge.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge.NAMES}
+    networks = {name: model.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge.NAMES}
     fitted = factors(dataset, "train", "validation")  # as in challenge2
     fit_readout(networks["challenge2"], *fitted, dataset, p.challenge2.ridge_alphas)
     make_zip(networks, saved)

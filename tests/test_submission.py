@@ -71,8 +71,8 @@ def test_it_is_the_pipelines_network_at_every_batch_size_reference_and_unit(repo
         saved = model.load_file(f"models/{name}.pt", made_by=name)
         column = challenge.OUTPUTS[name]
         with torch.inference_mode():
-            expected = challenge.rebuild(saved, 500)(x_uv - x_uv.mean(1, keepdim=True))[:, column : column + 1]
-            module = challenge.OneOutput(challenge.rebuild(saved, 100), column)
+            expected = model.rebuild(saved, 500)(x_uv - x_uv.mean(1, keepdim=True))[:, column : column + 1]
+            module = challenge.OneOutput(model.rebuild(saved, 100), column)
             recorded = challenge.as_recorded(x_uv, step=5)
             assert recorded.shape == (5, 129, 200)
             assert not recorded[:, 128].any()
@@ -85,7 +85,7 @@ def test_it_is_the_pipelines_network_at_every_batch_size_reference_and_unit(repo
 def test_nothing_stays_on_the_cpu(repository):
     for name in challenge.NAMES:
         saved = model.load_file(f"models/{name}.pt", made_by=name)
-        module = challenge.OneOutput(challenge.rebuild(saved, 100), challenge.OUTPUTS[name]).to("meta")
+        module = challenge.OneOutput(model.rebuild(saved, 100), challenge.OUTPUTS[name]).to("meta")
         assert module(torch.zeros(2, *challenge.SHAPE, device="meta")).shape == (2, 1)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hbn import bids, files, model
 from hbn.bids import FACTORS
 from hbn.files import HbnError, atomic
-from hbn.model import SFREQ_HZ, Encoder, Factors, ResponseTime
+from hbn.model import SFREQ_HZ, rebuild
 
 NAMES = ("challenge1", "challenge2")
 WINDOW_S, TRIAL_OFFSET_S = 2.0, 0.5  # after the target of a trial
@@ -25,19 +25,6 @@ BATCH = 128  # windows at once
 SHARES = {"challenge1": 0.3, "challenge2": 0.7}  # of the two NRMSE in the overall score
 OUTPUTS = {"challenge1": 0, "challenge2": FACTORS.index("externalizing")}  # response time in s; externalizing
 SMALLEST_UV = 0.01  # rms over a window; recorded brains have more, in volts even artefacts have less
-
-
-def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
-    """What challenge1 or challenge2 saved, as a network for windows at `sfreq_hz`."""
-    state, p, window_s = saved["state"], saved["model"], saved["window_s"]
-    settings = p["size"], p["patch_s"], p["n_spatial_filters"], p["dropout"]
-    encoder = Encoder(state["encoder.positions_m"], sfreq_hz, window_s, *settings)
-    if "trial_offset_s" in saved:
-        network = ResponseTime(encoder, window_s, saved["trial_offset_s"])
-    else:
-        network = Factors(encoder, saved["n_regions"], len(state["readout.bias"]))
-    network.load_state_dict(state)
-    return network.eval()
 
 
 class OneOutput(nn.Module):

@@ -33,17 +33,7 @@ LARGE = 1024  # numbers; only constants above it are worth storing in half
 def load_network(path: Path | str, made_by: str) -> tuple[nn.Module, dict]:
     """Rebuild what challenge1 or challenge2 saved, without the dataset; the network and its facts."""
     saved = model.load_file(path, made_by)
-    state, p, window_s = saved.pop("state"), saved["model"], saved["window_s"]
-    encoder = model.Encoder(
-        state["encoder.positions_m"],
-        *(round(saved["sfreq_hz"]), window_s, p["size"], p["patch_s"], p["n_spatial_filters"], p["dropout"]),
-    )
-    if "trial_offset_s" in saved:
-        network = model.ResponseTime(encoder, window_s, saved["trial_offset_s"])
-    else:
-        network = model.Factors(encoder, saved["n_regions"], len(state["readout.bias"]))
-    network.load_state_dict(state)
-    return network.eval(), saved
+    return model.rebuild(saved, round(saved["sfreq_hz"])), {key: saved[key] for key in saved if key != "state"}
 
 
 class _Cast(nn.Module):

@@ -5,6 +5,7 @@ clipping. Inputs are (B, C, T) in microvolts, average-referenced and filtered to
 """
 
 import math
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -120,7 +121,11 @@ class Encoder(nn.Module):
 
 
 class MaskedPretraining(nn.Module):
-    """Reconstruction of masked (channel, token) patches from the others."""
+    """Reconstruction of masked (channel, token) patches from the others.
+
+    The targets are whitened: in plain microvolts the large shared background decides the loss, and
+    what the encoder learns of it serves neither challenge.
+    """
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -135,12 +140,12 @@ class MaskedPretraining(nn.Module):
         patches = self._patches(x_uv)
         visible = (patches * ~mask[:, :, None]).flatten(1, 2)  # (B, T', C)
         prediction = self.decoder(self.encoder.tokens(visible)).reshape(patches.shape)
-        return _masked_loss(prediction, patches, mask)
+        return _masked_loss(prediction, patches @ self.encoder.whitener, mask)
 
     def baseline(self, x_uv: Tensor, mask: Tensor) -> Tensor:
-        """The loss of predicting zero, the mean of every normalised channel."""
-        patches = self._patches(x_uv)
-        return _masked_loss(torch.zeros_like(patches), patches, mask)
+        """The loss of predicting zero, the mean of every whitened channel."""
+        whitened = self._patches(x_uv) @ self.encoder.whitener
+        return _masked_loss(torch.zeros_like(whitened), whitened, mask)
 
     def _patches(self, x_uv: Tensor) -> Tensor:
         """Normalised windows cut into tokens (B, N, P, C)."""
@@ -240,7 +245,8 @@ class Factors(nn.Module):
 
 
 def save(path: Path | str, network: nn.Module, **about: object) -> None:
-    """Write a network's weights and plain facts about it ('about': text, numbers, lists, dicts)."""
+    """Write a network's weights, plain facts about it ('about') and the versions that made it."""
+    about["versions"] = {name: version(name) for name in ("numpy", "torch")}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic(path) as temporary, open(temporary, "wb") as file:
         torch.save({"state": state, **about}, file)
@@ -254,6 +260,19 @@ def load_file(path: Path | str, made_by: str) -> dict:
         raise
     except Exception as error:  # torch raises many kinds for a damaged file
         raise HbnError(f"{path} is not a readable model file ({error}); run `dvc repro -f {made_by}`") from error
+
+
+def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
+    """What challenge1 or challenge2 saved, as a network for windows at `sfreq_hz`."""
+    state, p, window_s = saved["state"], saved["model"], saved["window_s"]
+    settings = p["size"], p["patch_s"], p["n_spatial_filters"], p["dropout"]
+    encoder = Encoder(state["encoder.positions_m"], sfreq_hz, window_s, *settings)
+    if "trial_offset_s" in saved:
+        network = ResponseTime(encoder, window_s, saved["trial_offset_s"])
+    else:
+        network = Factors(encoder, saved["n_regions"], len(state["readout.bias"]))
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def _masked_loss(prediction: Tensor, patches: Tensor, mask: Tensor) -> Tensor:

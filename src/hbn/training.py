@@ -19,6 +19,7 @@ from hbn.windows import WindowCache, samples
 log = logging.getLogger(__name__)
 
 DATASET = Path("data/dataset")
+TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy")
 N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz for a covariance of 129 channels
 
 
@@ -33,6 +34,7 @@ class Dataset:
     positions_m: Tensor  # (C, 3)
     window_samples: int
     source: str  # 'simulated' or where the data came from
+    sha256: str  # of its tables, which hold the checksum of every recording
 
     @classmethod
     def open(cls, root: Path | str, window_s: float) -> "Dataset":
@@ -47,14 +49,24 @@ class Dataset:
             positions_m=torch.tensor([[float(row[axis]) for axis in ("x_m", "y_m", "z_m")] for row in channels]),
             window_samples=samples(window_s, cache.sfreq_hz),
             source=read_json(root / "about.json")["source"],
+            sha256=digest([sha256(root / name) for name in TABLES]),
         )
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What every model file says about the data it was made from."""
+        return {"source": self.source, "data_sha256": self.sha256, "sfreq_hz": self.cache.sfreq_hz}
+
     def encoder(self, p: params.Model) -> Encoder:
-        """A new encoder for this dataset's montage, rate and window: random weights, adapted whitener."""
+        """A new encoder for this dataset's montage, rate and window: random weights, no whitener yet."""
         window_s = self.window_samples / self.cache.sfreq_hz
-        encoder = Encoder(
+        return Encoder(
             self.positions_m, round(self.cache.sfreq_hz), window_s, p.size, p.patch_s, p.n_spatial_filters, p.dropout
         )
+
+    def adapted_encoder(self, p: params.Model) -> Encoder:
+        """A new encoder with the whitener of the training participants' windows."""
+        encoder = self.encoder(p)
         train = self.split_windows("train")
         if not len(train):
             raise HbnError("the training split holds no window; raise data.n_participants or change the section splits")
@@ -198,15 +210,14 @@ def schedule(step: int, warmup_steps: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
-def checkpoint_path(scratch: Path, stage: str, *inputs: Path, **decides: object) -> Path:
+def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
     """Where a run keeps its checkpoint: a name that changes with all that decides the result.
 
-    Covers the parameters in `decides`, the library's code and the small files in `inputs`, so that
-    a checkpoint of another run is never resumed.
+    Covers what is in `decides` (data, parameters) and the library's code, so that a checkpoint of
+    another run is never resumed.
     """
     code = sorted(sha256(path) for path in Path(__file__).parent.glob("*.py"))
-    facts = {"inputs": [sha256(path) for path in inputs], "code": code, **decides}
-    return scratch / "checkpoints" / f"{stage}-{digest(facts)[:16]}.pt"
+    return scratch / "checkpoints" / f"{stage}-{digest({'code': code, **decides})[:16]}.pt"
 
 
 def choose_device(device: str, threads: int) -> torch.device:
