@@ -1,0 +1,61 @@
+"""What the benchmark scripts share: the library on the path, noise, timing, memory and the report."""
+
+import gc
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "src"))  # the library and the stage scripts, wherever the benchmark is started
+
+
+def noise_uv(rng: np.random.Generator, n_channels: int, n_samples: int, exponent: float) -> np.ndarray:
+    """Noise (C, T) float32 of sd 10 uV whose power falls with f^-exponent: 0 is white, about 1.3 is EEG's."""
+    amplitude = np.maximum(np.arange(n_samples // 2 + 1), 1) ** (-exponent / 2)
+    data_uv = np.empty((n_channels, n_samples), dtype=np.float32)
+    for row in data_uv:
+        spectrum = amplitude * (rng.normal(size=len(amplitude)) + 1j * rng.normal(size=len(amplitude)))
+        wave = np.fft.irfft(spectrum, n_samples)
+        row[:] = 10 * wave / wave.std()
+    return data_uv
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall-clock time of one call; garbage of the call before is collected first."""
+    gc.collect()
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, in 10^6 bytes (file pages mapped by it included)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def print_table(rows: list[dict]) -> None:
+    """Rows as a Markdown table; numbers to three significant digits, thousands in full."""
+    cells = [list(rows[0]), *([_short(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    print("\n".join([lines[0], rule, *lines[1:]]))
+
+
+def print_result(result: dict) -> None:
+    """The last line of a benchmark: one JSON object, floats to four significant digits."""
+    print(json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in result.items()}), flush=True)
+
+
+def _short(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
