@@ -43,11 +43,9 @@ def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table; numbers to three significant digits, thousands in full."""
     cells = [list(rows[0]), *([_short(value) for value in row.values()] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    print("\n".join([lines[0], rule, *lines[1:]]))
+    cells.insert(1, ["-" * width for width in widths])
+    for row in cells:
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
 
 
 def print_result(result: dict) -> None:
