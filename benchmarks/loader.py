@@ -107,7 +107,7 @@ def write_sources(folder: Path, n: int, n_samples: int) -> list[Path]:
     data_uv = common.noise_uv(np.random.default_rng(0), len(bids.CHANNELS), n_samples, 1.3)
     paths = [folder / f"{i}.npy" for i in range(n)]
     for i, path in enumerate(paths):
-        np.save(path, (np.roll(data_uv.T, 97 * i, axis=0) / SCALE_UV).astype(np.float16))
+        np.save(path, (np.roll(data_uv.T, 97 * i, axis=0) / SCALE_UV).astype(np.float16, order="C"))
     return paths
 
 
