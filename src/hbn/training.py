@@ -77,8 +77,12 @@ class Dataset:
 
     def batch_uv(self, windows: np.ndarray) -> Tensor:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
-        data, scale_uv = self.cache.gather(windows[:, 0], windows[:, 1], self.window_samples)
-        return (torch.from_numpy(data).float() * torch.from_numpy(scale_uv)[:, None, None]).transpose(1, 2)
+        batch = torch.empty(len(windows), self.window_samples, len(self.positions_m))  # (B, T, C)
+        for into, (recording, start) in zip(batch, windows.tolist(), strict=True):
+            # One window at a time, so that it is converted and scaled while in the processor's cache.
+            into.copy_(torch.from_numpy(self.cache.read(recording, start, self.window_samples)))
+            into.mul_(float(self.cache.scale_uv[recording]))
+        return batch.transpose(1, 2)
 
 
 def load_encoder(path: Path | str, dataset: Dataset, p: params.Model) -> Encoder:
