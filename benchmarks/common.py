@@ -1,6 +1,5 @@
 """What the benchmark scripts share: the library on the path, noise, timing, memory and the report."""
 
-import gc
 import json
 import re
 import resource
@@ -27,8 +26,7 @@ def noise_uv(rng: np.random.Generator, n_channels: int, n_samples: int, exponent
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Wall-clock time of one call; garbage of the call before is collected first."""
-    gc.collect()
+    """Wall-clock time of one call."""
     begin = time.perf_counter()
     function()
     return time.perf_counter() - begin
