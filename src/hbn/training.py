@@ -77,7 +77,9 @@ class Dataset:
 
     def batch_uv(self, windows: np.ndarray) -> Tensor:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
-        batch = torch.empty(len(windows), self.window_samples, len(self.positions_m))  # (B, T, C)
+        # Memory of NumPy, which asks for huge pages: PyTorch's comes in small ones, at a fault for each.
+        shape = len(windows), self.window_samples, len(self.positions_m)
+        batch = torch.from_numpy(np.empty(shape, dtype=np.float32))  # (B, T, C)
         for into, (recording, start) in zip(batch, windows.tolist(), strict=True):
             # One window at a time, so that it is converted and scaled while in the processor's cache.
             into.copy_(torch.from_numpy(self.cache.read(recording, start, self.window_samples)))
