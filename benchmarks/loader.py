@@ -9,8 +9,8 @@ dataset to the last batch, imports excluded. braindecode gets its windows cut an
 exec.workers worker processes counts. Files are in the operating system's page cache for both.
 
 Also measured for the window cache: the share of the speed of a plain copy of as many float32 bytes (by
-processor time, taking turns), peak memory of a whole epoch over the cohort and over four times the cohort, and opening 300 and 3,000 recordings.
-Without braindecode installed (requirements-bench.txt) `ratio` is null and the rest is measured.
+processor time, taking turns), peak memory of a whole epoch over the cohort and over four times the cohort, and
+opening 300 and 3,000 recordings. Without braindecode (requirements-bench.txt) `ratio` is null.
 """
 
 import argparse
@@ -229,7 +229,7 @@ def opening(root: Path, cohort: str, n_workers: int) -> dict[str, float]:
 
 def core_s() -> float:
     """Processor time of this process and its finished children: what other work on the machine hardly changes."""
-    return sum(os.times()[:4])
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def median(measured: list[dict[str, float]], key: str) -> float:
