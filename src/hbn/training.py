@@ -80,9 +80,11 @@ class Dataset:
         # Memory of NumPy, which asks for huge pages: PyTorch's comes in small ones, at a fault for each.
         shape = len(windows), self.window_samples, len(self.positions_m)
         batch = torch.from_numpy(np.empty(shape, dtype=np.float32))  # (B, T, C)
+        window = np.empty(shape[1:], dtype=np.float16)
         for into, (recording, start) in zip(batch, windows.tolist(), strict=True):
             # One window at a time, so that it is converted and scaled while in the processor's cache.
-            into.copy_(torch.from_numpy(self.cache.read(recording, start, self.window_samples)))
+            self.cache.read(recording, start, window)
+            into.copy_(torch.from_numpy(window))
             into.mul_(float(self.cache.scale_uv[recording]))
         return batch.transpose(1, 2)
 

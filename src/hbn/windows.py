@@ -41,28 +41,26 @@ class WindowCache:
         if len(rates) != 1:
             raise HbnError(f"{root} should hold recordings of one sampling rate, it holds {sorted(rates)} Hz")
         self.sfreq_hz = rates.pop()
-        self._layouts: dict[int, tuple[Path, int, int]] = {}
+        self._layouts: dict[int, tuple[Path, int]] = {}
 
     def path(self, recording: int) -> Path:
         row = self.recordings[recording]
         return self.root / "recordings" / row["release"] / row["participant_id"] / f"{row['recording']}.npy"
 
-    def read(self, recording: int, start: int, window_samples: int) -> np.ndarray:
-        """Read one window: float16 (T, C) in units of scale_uv[recording]."""
-        path, offset, n_channels = self._layout(recording)
-        window = np.empty((window_samples, n_channels), dtype=np.float16)
+    def read(self, recording: int, start: int, window: np.ndarray) -> None:
+        """Fill `window`, float16 (T, C), in units of scale_uv[recording]."""
+        path, offset = self._layout(recording, window.shape[1])
         with open(path, "rb", buffering=0) as file:
             file.seek(offset + start * window.strides[0])
             if file.readinto(window) != window.nbytes:
-                raise HbnError(f"{path} ends before sample {start + window_samples}; run `dvc repro assemble`")
-        return window
+                raise HbnError(f"{path} ends before sample {start + len(window)}; run `dvc repro assemble`")
 
-    def _layout(self, recording: int) -> tuple[Path, int, int]:
-        """A recording's file, the byte where its first sample stands, and its number of channels."""
+    def _layout(self, recording: int, n_channels: int) -> tuple[Path, int]:
+        """A recording's file and the byte where its first sample stands."""
         if recording not in self._layouts:
             path = existing(self.path(recording), made_by="assemble")
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if array.ndim != 2 or array.dtype != np.float16 or not array.flags.c_contiguous:
-                raise HbnError(f"{path} should hold float16 (T, C), row by row; run `dvc repro assemble`")
-            self._layouts[recording] = path, array.offset, array.shape[1]
+            if array.dtype != np.float16 or array.shape[1:] != (n_channels,) or not array.flags.c_contiguous:
+                raise HbnError(f"{path} should hold float16 (T, {n_channels}), row by row; run `dvc repro assemble`")
+            self._layouts[recording] = path, array.offset
         return self._layouts[recording]
