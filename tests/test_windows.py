@@ -1,5 +1,7 @@
 """Windows are exact slices of the recording, in microvolts."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -21,21 +23,33 @@ def cache(tmp_path):
     return WindowCache(tmp_path)
 
 
-def test_gather_equals_slicing(cache):
-    recordings, starts = np.array([1, 0, 1]), np.array([301, 0, 7])
-    batch, scale_uv = cache.gather(recordings, starts, 200)
-    assert batch.dtype == np.float16
-    assert batch.flags.c_contiguous
-    for i, (recording, start) in enumerate(zip(recordings, starts, strict=True)):
-        whole = np.load(cache.path(recording))
-        assert (batch[i] == whole[start : start + 200]).all()
-    assert list(scale_uv) == [0.5, 1.0, 0.5]
+def test_a_window_equals_slicing(cache):
+    for recording, start in ((1, 301), (0, 0), (1, 7)):
+        window = np.empty((200, 129), dtype=np.float16)
+        cache.read(recording, start, window)
+        assert (window == np.load(cache.path(recording))[start : start + 200]).all()
+    assert list(cache.scale_uv) == [1.0, 0.5]
+
+
+def test_no_file_stays_open(cache):
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    for recording in (0, 1):
+        cache.read(recording, 0, np.empty((200, 129), dtype=np.float16))
+    assert not before or len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_an_absent_recording_is_named(cache):
     cache.path(0).unlink()
     with pytest.raises(HbnError, match=r"a\.npy does not exist; run `dvc repro assemble`"):
-        cache.gather(np.array([0]), np.array([0]), 200)
+        cache.read(0, 0, np.empty((200, 129), dtype=np.float16))
+
+
+def test_a_file_that_is_no_cached_recording_is_named(cache):
+    with pytest.raises(HbnError, match=r"a\.npy ends before sample 501"):
+        cache.read(0, 301, np.empty((200, 129), dtype=np.float16))
+    np.save(cache.path(1), np.zeros((500, 129), dtype=np.float32))
+    with pytest.raises(HbnError, match=r"b\.npy should hold float16 \(T, 129\)"):
+        cache.read(1, 0, np.empty((200, 129), dtype=np.float16))
 
 
 def test_windows_do_not_straddle_a_boundary():

@@ -93,8 +93,16 @@ class Dataset:
 
     def batch_uv(self, windows: np.ndarray) -> Tensor:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
-        data, scale_uv = self.cache.gather(windows[:, 0], windows[:, 1], self.window_samples)
-        return (torch.from_numpy(data).float() * torch.from_numpy(scale_uv)[:, None, None]).transpose(1, 2)
+        # Memory of NumPy, which asks for huge pages: PyTorch's comes in small ones, at a fault for each.
+        shape = len(windows), self.window_samples, len(self.positions_m)
+        batch = torch.from_numpy(np.empty(shape, dtype=np.float32))  # (B, T, C)
+        window = np.empty(shape[1:], dtype=np.float16)
+        for into, (recording, start) in zip(batch, windows.tolist(), strict=True):
+            # One window at a time, so that it is converted and scaled while in the processor's cache.
+            self.cache.read(recording, start, window)
+            into.copy_(torch.from_numpy(window))
+            into.mul_(float(self.cache.scale_uv[recording]))
+        return batch.transpose(1, 2)
 
 
 def response_times_s(trials: list[dict[str, str]]) -> np.ndarray:

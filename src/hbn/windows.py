@@ -1,7 +1,8 @@
 """The window cache: continuous float16 recordings on disk, windows as (recording, start) pairs.
 
 A recording is one .npy file, time-major (T, C), so that every window is one contiguous read and
-overlapping windows cost no space. Files are memory-mapped when first used.
+overlapping windows cost no space. Files are opened for each window: keeping a memory map of each would
+hold a file handle for every recording (1,024 are usual) and count every page once read as memory.
 """
 
 from pathlib import Path
@@ -40,19 +41,26 @@ class WindowCache:
         if len(rates) != 1:
             raise HbnError(f"{root} should hold recordings of one sampling rate, it holds {sorted(rates)} Hz")
         self.sfreq_hz = rates.pop()
-        self._mapped: dict[int, np.ndarray] = {}
+        self._layouts: dict[int, tuple[Path, int]] = {}
 
     def path(self, recording: int) -> Path:
         row = self.recordings[recording]
         return self.root / "recordings" / row["release"] / row["participant_id"] / f"{row['recording']}.npy"
 
-    def gather(self, recordings: np.ndarray, starts: np.ndarray, window_samples: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read a batch: float16 (B, T, C) in units of scale_uv, and scale_uv (B,) float32."""
-        batch = [self._map(int(r))[start : start + window_samples] for r, start in zip(recordings, starts, strict=True)]
-        return np.stack(batch), self.scale_uv[recordings]
+    def read(self, recording: int, start: int, window: np.ndarray) -> None:
+        """Fill `window`, float16 (T, C), in units of scale_uv[recording]."""
+        path, offset = self._layout(recording, window.shape[1])
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset + start * window.strides[0])
+            if file.readinto(window) != window.nbytes:
+                raise HbnError(f"{path} ends before sample {start + len(window)}; run `dvc repro assemble`")
 
-    def _map(self, recording: int) -> np.ndarray:
-        if recording not in self._mapped:
-            path = self.path(recording)
-            self._mapped[recording] = np.load(existing(path, made_by="assemble"), mmap_mode="r", allow_pickle=False)
-        return self._mapped[recording]
+    def _layout(self, recording: int, n_channels: int) -> tuple[Path, int]:
+        """A recording's file and the byte where its first sample stands."""
+        if recording not in self._layouts:
+            path = existing(self.path(recording), made_by="assemble")
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if array.dtype != np.float16 or array.shape[1:] != (n_channels,) or not array.flags.c_contiguous:
+                raise HbnError(f"{path} should hold float16 (T, {n_channels}), row by row; run `dvc repro assemble`")
+            self._layouts[recording] = path, array.offset
+        return self._layouts[recording]
