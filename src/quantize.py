@@ -84,7 +84,9 @@ def compare(network: nn.Module, facts: dict, dataset: Dataset, test: Test, p, na
     shape = len(dataset.positions_m), dataset.window_samples
     runners: dict[str, Runner] = {"pytorch": lambda x_uv: network(torch.from_numpy(x_uv)).numpy()}
     table, size_kb = {}, {}
-    for variant, make in makers(network, shape, dataset, p.quantize).items():
+    every = makers(network, shape, dataset, p.quantize)
+    for variant in p.quantize.variants:
+        make = every[variant]
         path = deploy.FOLDER / name / f"{variant}.onnx"
         try:
             export.write(make(), path, **{key: facts[key] for key in STATED if key in facts})

@@ -54,13 +54,12 @@ def files() -> dict[str, str]:
     return {path.as_posix(): sha256(path) for path in deploy.FOLDER.glob("*/*")}
 
 
-def only(monkeypatch, *variants, **more):
-    """Let quantize make these variants alone, and `more` by other means."""
-    makers = quantize.makers
-    monkeypatch.setattr(quantize, "makers", lambda *a: {v: makers(*a)[v] for v in variants} | more)
+def only(*variants: str) -> SimpleNamespace:
+    """Parameters with these variants alone."""
+    return SimpleNamespace(**vars(P) | {"quantize": P.quantize.model_copy(update={"variants": variants})})
 
 
-def test_every_variant_is_scored_and_files_repeat(workspace, monkeypatch):
+def test_every_variant_is_scored_and_files_repeat(workspace):
     first = files()
     report = read_json("metrics/quantize.json")
     assert report["source"] == "simulated"
@@ -78,8 +77,7 @@ def test_every_variant_is_scored_and_files_repeat(workspace, monkeypatch):
     for path in workspace.glob("models/deploy/*/*.onnx"):
         assert str(workspace).encode() not in path.read_bytes()
         assert b"model.py" not in path.read_bytes()
-    only(monkeypatch, "fp32", "int8_static")
-    quantize.main(P)
+    quantize.main(only("fp32", "int8_static"))
     assert files().items() <= first.items()
     again = read_json("metrics/quantize.json")
     for name in ("challenge1", "challenge2"):
@@ -118,9 +116,10 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, mon
     def broken():
         raise RuntimeError("no such operator\nand a long trace")
 
-    only(monkeypatch, "fp32", "int8_static", fused=broken)
+    makers = quantize.makers
+    monkeypatch.setattr(quantize, "makers", lambda *a: makers(*a) | {"fused": broken})
     monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
-    quantize.main(P)
+    quantize.main(only("fp32", "fused", "int8_static"))
     table = read_json("metrics/quantize.json")["challenge1"]
     assert table["fused"] == {"accepted": False, "reason": "no such operator"}
     assert table["int8_static"]["reason"] == "no window of a training participant to calibrate on"

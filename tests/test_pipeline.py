@@ -17,7 +17,7 @@ MINIATURE = {
     **{"simulator.sfreq_hz": 100, "simulator.file_format": "bdf", "preprocess.sfreq_hz": 100},
     **{"splits.validation_fraction": 0.5, "pretrain.steps": 6, "pretrain.validate_every": 3},
     **{"challenge1.steps": 6, "challenge1.validate_every": 3, "scores.n_bootstrap": 100},
-    **{"quantize.n_calibration_windows": 8, "benchmark.n_runs": 10, "benchmark.warmup_runs": 2},
+    **{"quantize.variants": ["fused", "int8_dynamic"], "benchmark.n_runs": 10, "benchmark.warmup_runs": 2},
     **{"benchmark.batch_sizes": [1], "exec.threads": 1},
 }
 # Wall-clock timings: the only files that differ between two builds.

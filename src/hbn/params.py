@@ -124,8 +124,12 @@ class Challenge2(Section):
     ridge_alphas: Annotated[list[Positive], Field(min_length=1)]
 
 
+Variant = Literal["fp32", "fused", "fp16_weights", "fp16", "bf16", "int8_dynamic", "int8_static"]
+
+
 class Quantize(Section):
     seed: Seed
+    variants: Annotated[list[Variant], Field(min_length=1), AfterValidator(_distinct)]
     max_score_drop: Fraction
     n_calibration_windows: Count
     calibration_percentile: Annotated[float, Field(gt=50, le=100)]
