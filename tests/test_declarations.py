@@ -11,7 +11,7 @@ LIBRARY = REPOSITORY / "src/hbn"
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # Each module may import only modules to its left.
 ORDER = (
-    *("files", "params", "stage", "metrics", "bids", "events", "behaviour", "simulator", "sources"),
+    *("files", "params", "stage", "metrics", "bids", "events", "behaviour", "simulator", "transfer", "sources"),
     *("signal", "windows", "splits", "floors", "model", "training", "deploy", "export"),
 )
 NO_TORCH = ORDER[: ORDER.index("model")]

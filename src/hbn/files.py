@@ -142,6 +142,10 @@ class Store:
             return False
         return True
 
+    def has(self, key: str) -> bool:
+        """Whether there is a file under `key`."""
+        return self._path(key).exists()
+
     def put(self, key: str, source: Path | str) -> None:
         """Store a finished file under `key`."""
         link(Path(source), self._path(key))
