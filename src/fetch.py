@@ -210,7 +210,6 @@ def bring(source: Source, path: str, destination: Path, stored: Store) -> dict:
     if not (stored.fetch(key, destination) and is_right(source, path, destination)):
         with atomic(destination) as temporary:
             source.write(path, temporary)
-            source.check(path, temporary)
         if path.endswith(EEG_SUFFIXES) and is_placeholder(destination):
             destination.unlink()
             raise HbnError(

@@ -136,9 +136,11 @@ class Store:
 
     def fetch(self, key: str, destination: Path | str) -> bool:
         """Link the stored file to `destination`; False when it is not stored."""
+        if not self.has(key):
+            return False
         try:
             link(self._path(key), Path(destination))
-        except FileNotFoundError:
+        except FileNotFoundError:  # trimmed in the meantime
             return False
         return True
 

@@ -48,7 +48,7 @@ class Source(Protocol):
         """Bytes of a file; None where that is known only once it is made."""
 
     def write(self, path: str, destination: Path) -> None:
-        """Write one file; the caller provides a temporary destination."""
+        """Write one file and `check` it; the caller provides a temporary destination."""
 
     def check(self, path: str, file: Path) -> None:
         """Raise HbnError unless `file` holds what the source lists as `path`."""
@@ -104,6 +104,7 @@ class FolderSource:
                 f"run `datalad get {path}` in {self.root}, or use data.preset: hbn"
             )
         shutil.copyfile(self.root / path, destination)
+        self.check(path, destination)
 
     def check(self, path: str, file: Path) -> None:
         if (found := file.stat().st_size) != self.size(path):
