@@ -9,10 +9,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro test lint report plots table schema clean
+.PHONY: help repro test lint report plots table schema s3 clean
 
 help:  ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 repro: .venv/installed  ## Set up and run the whole pipeline; only what changed is rebuilt
 	dvc repro
@@ -35,6 +35,9 @@ table: .venv/installed  ## List the experiments from best to worst, BY=challenge
 
 schema: .venv/installed  ## Write params.schema.json, by which editors check params.yaml
 	python src/schema.py
+
+s3: .venv/installed-dev  ## Start an S3 server on loopback with a small simulated release, for trying out
+	python tests/s3_server.py .scratch/s3
 
 clean:  ## Delete the environment and all that can be recomputed
 	rm -rf .venv .scratch .dvc/cache .dvc/tmp data models report report.md

@@ -66,7 +66,7 @@ def main(p) -> None:
         for name, (x, y, z) in zip(bids.CHANNELS, positions, strict=True)
     ]
     write_csv(target / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
-    source = data_source(p.data.url)
+    source = data_source(p.data)
     write_json(target / "about.json", {"source": source})
     write_json("metrics/dataset.json", {"source": source, "splits": counts, "windows": sum(map(len, windows))})
     write_plots(participants, trials, Counter(recordings[i]["participant_id"] for i in np.concatenate(windows)[:, 0]))
@@ -90,4 +90,4 @@ def write_plots(participants: list[dict], trials: list[dict], windows: Counter) 
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.releases", "data.url"))
+    run(main, reads=("data.preset", "data.releases", "data.url"))

@@ -83,7 +83,7 @@ def main(p, release: str) -> None:
     write_json(
         Path("metrics/windows") / f"{release}.json",
         {
-            "source": data_source(p.data.url),
+            "source": data_source(p.data),
             "participants": len(participants),
             "recordings": dict(Counter(row["task"] for row in rows)),
             "windows": len(windows),
@@ -128,4 +128,4 @@ def _participant(one: bids.Participant, p) -> dict:
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.url", "windows", "splits"))
+    run(main, reads=("data.preset", "data.url", "windows", "splits"))

@@ -1,60 +1,134 @@
-"""One release, from wherever data.url points, as a BIDS tree on disk.
+"""One release, from wherever data.preset or data.url points, as a BIDS tree on disk.
 
-Reads  data.url: simulated://{release} or a local folder
-Writes data/raw/<release>/ with manifest.tsv (path, bytes, sha256)
+Reads  data.preset or data.url: simulated, an S3 bucket or a local folder
+Writes data/raw/<release>/ with manifest.tsv (path, bytes, sha256) and
+                           selection.tsv (each participant: chosen or not, and why)
        metrics/fetch/<release>.json
 
 Files come through the scratch store: what was fetched before is not fetched again, and a killed
-fetch goes on where it was.
+fetch goes on where it was. `python src/fetch.py R1 --estimate` only tells how much there is to
+fetch; `--refresh` looks again what the source has, which otherwise happens when something is absent.
 """
 
 import logging
 import re
 import shutil
+import time
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from hbn import params
-from hbn.bids import EEG_SUFFIXES, Recording
-from hbn.files import HbnError, Store, atomic, read_tsv, sha256, write_json, write_text, write_tsv
+from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
+from hbn.files import HbnError, Store, atomic, existing, read_tsv, sha256, write_json, write_text, write_tsv
 from hbn.sources import Source, open_source
-from hbn.stage import data_source, run, store
+from hbn.stage import data_source, run, scratch, store
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.tsv"
+MANIFEST, SELECTION = "manifest.tsv", "selection.tsv"
+OWN_FILES = (MANIFEST, SELECTION, ".bidsignore")
+AGE_GROUPS_FROM_YEARS = (0, 8, 10, 13)  # about the quartiles of HBN-EEG
+SPARE_BYTES = 1e9  # left free on the disk
 
 
-def main(p, release: str) -> None:
-    source = open_source(p.data.url, release, p.simulator)
-    target, scratch = Path("data/raw") / release, store("raw")
+def main(p, release: str, *options: str) -> None:
+    if unknown := set(options) - {"--estimate", "--refresh"}:
+        raise HbnError(f"fetch.py does not know {' '.join(sorted(unknown))}; it knows --estimate and --refresh")
+    source = open_source(p.data, release, p.simulator, p.exec, scratch())
+    target, stored = Path("data/raw") / release, store("raw")
+    if "--refresh" in options:
+        source.refresh()
+    plan = Plan.make(p.data, release, source, stored)
+    if source.is_saved and plan.absent:
+        source.refresh()
+        plan = Plan.make(p.data, release, source, stored)
+    plan.estimate(release, source)
+    if "--estimate" in options:
+        return
     shutil.rmtree(target, ignore_errors=True)
-    common, recordings = sort_paths(source.paths())
-    if "participants.tsv" not in common:
-        raise HbnError(f"{release}: the source lists no participants.tsv")
-    manifest = [bring(source, "participants.tsv", target, scratch)]
-    table = read_tsv(target / "participants.tsv")
-    there = sorted({name for one in recordings for name in (one.task, one.column)})
-    unknown = sorted(set(p.data.tasks) - set(there))
-    if unknown:
-        raise HbnError(f"{release}: no recording of data.tasks {unknown}; the source has {', '.join(there)}")
-    chosen = choose([row["participant_id"] for row in table], recordings, p.data.tasks, p.data.n_participants)
-    if not chosen:
-        raise HbnError(f"{release}: participants.tsv names none of those who have recordings of {p.data.tasks}")
-    wanted = [path for path in common if path != "participants.tsv"] + [
-        path for one in chosen for path in recordings[one]
-    ]
-    parallel = Parallel(n_jobs=p.exec.workers, return_as="generator_unordered")
-    work = parallel(delayed(bring)(source, path, target, scratch) for path in wanted)
-    manifest += tqdm(work, total=len(wanted), unit="file", disable=None)
-    scratch.trim(p.exec.scratch_gb)
+    manifest = transfer(source, plan, target, stored, p.exec)
+    stored.trim(p.exec.scratch_gb)
 
     manifest.sort(key=lambda row: row["path"])
     write_tsv(target / MANIFEST, manifest, ["path", "bytes", "sha256"])
-    write_text(target / ".bidsignore", f"{MANIFEST}\n")
-    report(release, p, table, recordings, chosen, manifest, source)
+    write_tsv(target / SELECTION, plan.selection, ["participant_id", "chosen", "reason"])
+    write_text(target / ".bidsignore", f"{MANIFEST}\n{SELECTION}\n")
+    report(release, p, plan, manifest, source)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to fetch, and what of it is not yet in the scratch store."""
+
+    table: list[dict]  # participants.tsv
+    recordings: dict[Recording, list[str]]  # all that the source lists
+    chosen: list[Recording]
+    selection: list[dict]
+    wanted: list[str]
+    absent: list[str]
+
+    @classmethod
+    def make(cls, data, release: str, source: Source, stored: Store) -> "Plan":
+        common, recordings = sort_paths(source.paths())
+        if "participants.tsv" not in common:
+            raise HbnError(f"{release}: the source lists no participants.tsv")
+        place = scratch() / "participants" / f"{source.fingerprint('participants.tsv')}.tsv"
+        bring(source, "participants.tsv", place, stored)
+        table = read_tsv(place)
+        shutil.rmtree(place.parent, ignore_errors=True)
+        there = sorted({name for one in recordings for name in (one.task, one.column)})
+        if unknown := sorted(set(data.tasks) - set(there)):
+            raise HbnError(f"{release}: no recording of data.tasks {unknown}; the source has {', '.join(there)}")
+        selection = select(table, recordings, data)
+        people = {row["participant_id"] for row in selection if row["chosen"] == "yes"}
+        if not people:
+            raise HbnError(
+                f"{release}: participants.tsv and data.participants name none of those who have {data.tasks}"
+            )
+        chosen = sorted(one for one in recordings if one.participant_id in people and one.is_selected(data.tasks))
+        wanted = common + [path for one in chosen for path in recordings[one]]
+        absent = [path for path in wanted if not stored.has(source.fingerprint(path))]
+        return cls(table, recordings, chosen, selection, wanted, absent)
+
+    def estimate(self, release: str, source: Source) -> None:
+        """Log how much there is to do; HbnError if the disk cannot hold it."""
+        sizes = [source.size(path) for path in self.wanted]
+        total = "size known once made" if None in sizes else f"{sum(sizes) / 1e9:.3f} GB"
+        n_bytes = sum(source.size(path) or 0 for path in self.absent)
+        free = shutil.disk_usage(existing(".")).free
+        log.info(
+            "%s: %d participants, %d recordings, %d files, %s; to fetch: %d files, %.3f GB; free disk: %.1f GB",
+            *(release, len({one.participant_id for one in self.chosen}), len(self.chosen), len(self.wanted), total),
+            *(len(self.absent), n_bytes / 1e9, free / 1e9),
+        )
+        if n_bytes and n_bytes + SPARE_BYTES > free:
+            raise HbnError(
+                f"{release}: {n_bytes / 1e9:.1f} GB to fetch, but the disk has {free / 1e9:.1f} GB free (1 GB of it "
+                "spare); choose fewer with data.n_participants, data.tasks or data.releases"
+            )
+
+
+def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution) -> list[dict]:
+    """Bring all wanted files to `target`, several at once; the rows of the manifest."""
+    absent = set(plan.absent)
+    present = [bring(source, path, target / path, stored) for path in plan.wanted if path not in absent]
+    started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in absent)
+    # Long files first, so that none is left alone at the end.
+    order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
+    jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
+    if not source.in_threads:
+        work = Parallel(n_jobs=execution.workers, return_as="generator_unordered")(jobs)
+        return [*present, *tqdm(work, total=len(order), unit="file", disable=None)]
+    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
+        source.progress = bar.update
+        work = Parallel(n_jobs=execution.transfers, backend="threading", return_as="generator_unordered")(jobs)
+        manifest = [*present, *work]
+    seconds = time.monotonic() - started_s
+    if order:
+        log.info("%d files, %.3f GB in %.1f s, %.1f MB/s", len(order), n_bytes / 1e9, seconds, n_bytes / seconds / 1e6)
+    return manifest
 
 
 def sort_paths(paths: list[str]) -> tuple[list[str], dict[Recording, list[str]]]:
@@ -64,7 +138,7 @@ def sort_paths(paths: list[str]) -> tuple[list[str], dict[Recording, list[str]]]
     """
     common, by_recording, refused = [], defaultdict(list), []
     for path in paths:
-        if path in (MANIFEST, ".bidsignore"):  # of a tree that an earlier fetch made
+        if path in OWN_FILES:  # of a tree that an earlier fetch made
             continue
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?", path):
             common.append(path)
@@ -83,45 +157,88 @@ def sort_paths(paths: list[str]) -> tuple[list[str], dict[Recording, list[str]]]
     return common, with_signal
 
 
-def choose(
-    ids: list[str], recordings: dict[Recording, list[str]], tasks: list[str], n_participants: int
-) -> list[Recording]:
-    """Recordings of the selected tasks of the first n participants (by id) who have any.
+def select(table: list[dict], recordings: dict[Recording, list[str]], data) -> list[dict]:
+    """For every participant, by id: chosen or not, and why.
 
     participants.tsv only says who belongs to the release; which files exist, the listing says.
     """
-    selected = sorted(one for one in recordings if one.is_selected(tasks))
-    people = sorted({one.participant_id for one in selected} & set(ids))
-    people = set(people[:n_participants] if n_participants else people)
-    return [one for one in selected if one.participant_id in people]
+    by_id = {row["participant_id"]: row for row in table}
+    able = {one.participant_id for one in recordings if one.is_selected(data.tasks)} & set(by_id)
+    order = sorted(able) if data.select == "by_id" else balanced([by_id[name] for name in sorted(able)])
+    if data.participants:
+        chosen = able & set(data.participants)
+    else:
+        chosen = set(order[: data.n_participants] if data.n_participants else order)
+
+    def reason(name: str) -> str:
+        if name not in by_id:
+            return "not in participants.tsv"
+        if name not in able:
+            return "no recording of data.tasks"
+        if data.participants:
+            return "named in data.participants" if name in chosen else "not named in data.participants"
+        place = f"number {order.index(name) + 1} of {len(order)}, {data.select}"
+        return place if name in chosen else f"{place}, beyond data.n_participants"
+
+    everyone = sorted(set(by_id) | {one.participant_id for one in recordings})
+    if missing := sorted(set(data.participants) - able):
+        log.warning("%d of data.participants have nothing to fetch here, such as %s", len(missing), missing[0])
+    return [
+        {"participant_id": name, "chosen": "yes" if name in chosen else "no", "reason": reason(name)}
+        for name in everyone
+    ]
 
 
-def bring(source: Source, path: str, target: Path, scratch: Store) -> dict:
+def balanced(table: list[dict]) -> list[str]:
+    """Ids in turns over groups of sex and age, so that the first n are balanced for every n."""
+    places = Counter()
+    keys = {}
+    for row in table:
+        try:
+            group = sum(float(row["age"]) >= years for years in AGE_GROUPS_FROM_YEARS)
+        except (KeyError, TypeError, ValueError):
+            group = 99  # without an age: last
+        stratum = (group, row.get("sex") or "n/a")
+        keys[row["participant_id"]] = (places[stratum], *stratum)
+        places[stratum] += 1
+    return sorted(keys, key=keys.get)
+
+
+def bring(source: Source, path: str, destination: Path, stored: Store) -> dict:
     """One file to its final name, from the scratch store if it was fetched before; its row of the manifest."""
     key = source.fingerprint(path)
-    if not scratch.fetch(key, target / path):
-        with atomic(target / path) as temporary:
+    if not (stored.fetch(key, destination) and is_right(source, path, destination)):
+        with atomic(destination) as temporary:
             source.write(path, temporary)
-        scratch.put(key, target / path)
-    return {"path": path, "bytes": (target / path).stat().st_size, "sha256": sha256(target / path)}
+        if path.endswith(EEG_SUFFIXES) and is_placeholder(destination):
+            destination.unlink()
+            raise HbnError(
+                f"{path} is a placeholder at the source, not a recording: get the file there "
+                f"(`datalad get {path}`), or use data.preset: hbn"
+            )
+        stored.put(key, destination)
+    return {"path": path, "bytes": destination.stat().st_size, "sha256": sha256(destination)}
 
 
-def report(
-    release: str,
-    p: params.Params,
-    table: list[dict],
-    recordings: dict,
-    chosen: list[Recording],
-    manifest: list,
-    source: Source,
-) -> None:
+def is_right(source: Source, path: str, file: Path) -> bool:
+    """Whether what the scratch store holds is still what the source lists."""
+    try:
+        source.check(path, file)
+    except HbnError as error:
+        log.warning("the scratch store is damaged, fetching again: %s", error)
+        return False
+    return True
+
+
+def report(release: str, p, plan: Plan, manifest: list[dict], source: Source) -> None:
     """Counts, what participants.tsv calls available but is not there, and the source's own facts."""
+    recordings, chosen = plan.recordings, plan.chosen
     people = {one.participant_id for one in chosen}
     listed = {one.participant_id for one in recordings}
     there = {(one.participant_id, one.column) for one in recordings}
     absent = [
         f"{row['participant_id']} {column}"
-        for row in table
+        for row in plan.table
         for column, state in row.items()
         if state == "available" and row["participant_id"] in listed
         if Recording("", *split_column(column)).is_selected(p.data.tasks)
@@ -135,7 +252,7 @@ def report(
     write_json(
         f"metrics/fetch/{release}.json",
         {
-            "source": data_source(p.data.url),
+            "source": data_source(p.data),
             "participants": len(people),
             "recordings": dict(Counter(one.column for one in chosen)),
             "bytes": sum(row["bytes"] for row in manifest),
@@ -152,4 +269,16 @@ def split_column(column: str) -> tuple[str, int | None]:
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.n_participants", "data.tasks", "data.url", "simulator"))
+    run(
+        main,
+        reads=(
+            "data.endpoint_url",
+            "data.n_participants",
+            "data.participants",
+            "data.preset",
+            "data.select",
+            "data.tasks",
+            "data.url",
+            "simulator",
+        ),
+    )

@@ -72,7 +72,7 @@ def main(p, release: str) -> None:
             f"{len(rejected)} of {len(found)} recordings of {release} were rejected ({counts}), "
             f"preprocess.max_rejected_fraction is {p.preprocess.max_rejected_fraction:g}; see {target}/rejected.tsv"
         )
-    summarise(release, target, found, rejected, data_source(p.data.url))
+    summarise(release, target, found, rejected, data_source(p.data))
 
 
 def process(
@@ -148,4 +148,4 @@ def summarise(release: str, target: Path, found: list, rejected: list[dict], sou
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.url", "preprocess"))
+    run(main, reads=("data.preset", "data.url", "preprocess"))

@@ -11,21 +11,9 @@ LIBRARY = REPOSITORY / "src/hbn"
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # Each module may import only modules to its left.
 ORDER = (
-    *("files", "params", "stage", "metrics", "bids", "events", "behaviour", "simulator", "sources"),
-    *(
-        "signal",
-        "windows",
-        "splits",
-        "floors",
-        "model",
-        "challenge",
-        "training",
-        "deploy",
-        "export",
-        "repository",
-        "experiments",
-        "figures",
-    ),
+    *("files", "params", "stage", "metrics", "bids", "events", "behaviour", "simulator", "transfer", "sources"),
+    *("signal", "windows", "splits", "floors", "model", "challenge", "training", "deploy", "export"),
+    *("repository", "experiments", "figures"),
 )
 NO_TORCH = ORDER[: ORDER.index("model")]
 HEAVY = {"mne", "dvc"}

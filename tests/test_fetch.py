@@ -1,6 +1,8 @@
 """Fetching: exactly the selected files, verified, resumable, whatever the source says."""
 
 import shutil
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from joblib.externals.loky import get_reusable_executor
@@ -20,12 +22,12 @@ def settings(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
-    def make(n_participants=2, url="simulated://{release}", tasks=("RestingState",), **simulator):
-        data = {"url": url, "tasks": list(tasks), "n_participants": n_participants}
+    def make(n_participants=2, tasks=("RestingState",), **data):
+        data = {"tasks": list(tasks), "n_participants": n_participants, **data}
         changed = everything.model_copy(
             update={
                 "data": everything.data.model_copy(update=data),
-                "simulator": everything.simulator.model_copy(update={**QUICK, **simulator}),
+                "simulator": everything.simulator.model_copy(update=QUICK),
                 "exec": everything.exec.model_copy(update={"workers": 1}),
             }
         )
@@ -42,7 +44,7 @@ def test_the_manifest_is_true_and_adding_a_participant_changes_nothing_else(sett
     fetch.main(settings(2), "R1")
     few = tree(tmp_path / "data/raw/R1")
     manifest = {row["path"]: row["sha256"] for row in read_tsv(tmp_path / "data/raw/R1/manifest.tsv")}
-    assert manifest == {path: sha for path, sha in few.items() if path not in ("manifest.tsv", ".bidsignore")}
+    assert manifest == {path: sha for path, sha in few.items() if path not in fetch.OWN_FILES}
 
     written = []
     write = sources.SimulatedSource.write
@@ -51,7 +53,7 @@ def test_the_manifest_is_true_and_adding_a_participant_changes_nothing_else(sett
     )
     fetch.main(settings(3), "R1")
     more = tree(tmp_path / "data/raw/R1")
-    assert few.items() - {("manifest.tsv", few["manifest.tsv"])} <= more.items()
+    assert {path: sha for path, sha in few.items() if path not in fetch.OWN_FILES}.items() <= more.items()
     assert len({path.split("/")[0] for path in written}) == 1  # only the new participant was made
     fetch.main(settings(2), "R1")
     assert tree(tmp_path / "data/raw/R1") == few
@@ -76,13 +78,17 @@ def test_an_interrupted_fetch_leaves_no_half_file_and_goes_on(settings, tmp_path
     calls.clear()
     monkeypatch.setattr(sources.SimulatedSource, "write", lambda *a: (calls.append(a[1]), write(*a))[1])
     fetch.main(settings(2), "R1")
-    assert len(calls) == len(tree(tmp_path / "data/raw/R1")) - 2 - 8  # eight files were already there
+    assert (
+        len(calls) == len(tree(tmp_path / "data/raw/R1")) - len(fetch.OWN_FILES) - 8
+    )  # eight files were already there
 
 
 def test_a_local_folder_gives_the_same_files_as_its_source(settings, tmp_path):
     fetch.main(settings(3), "R1")
     (tmp_path / "data/raw/R1").rename(tmp_path / "R1")
     fetch.main(settings(0, url=str(tmp_path) + "/{release}"), "R1")
+    (tmp_path / "R1/selection.tsv").unlink()  # names n_participants
+    (tmp_path / "data/raw/R1/selection.tsv").unlink()
     assert tree(tmp_path / "R1") == tree(tmp_path / "data/raw/R1")
     assert read_json(tmp_path / "metrics/fetch/R1.json")["source"] == f"{tmp_path}/{{release}}"
 
@@ -97,7 +103,62 @@ def test_availability_is_not_trusted(settings, tmp_path):
     )
     assert common == ["participants.tsv"]
     assert list(recordings) == [Recording("sub-B", "RestingState", None)]  # sub-A has no signal
-    assert fetch.choose(["sub-A", "sub-B"], recordings, ["RestingState"], 0) == list(recordings)
+    table = [{"participant_id": "sub-A"}, {"participant_id": "sub-B"}]
+    data = SimpleNamespace(tasks=["RestingState"], n_participants=0, participants=[], select="by_id")
+    rows = {row["participant_id"]: (row["chosen"], row["reason"]) for row in fetch.select(table, recordings, data)}
+    assert rows == {"sub-A": ("no", "no recording of data.tasks"), "sub-B": ("yes", "number 1 of 1, by_id")}
+
+
+def test_selection_by_id_balanced_and_named(settings, tmp_path):
+    def chosen(**data):
+        fetch.main(settings(**data), "R1")
+        return [r["participant_id"] for r in read_tsv(tmp_path / "data/raw/R1/selection.tsv") if r["chosen"] == "yes"]
+
+    first = chosen(n_participants=4)
+    assert first == sorted(first)
+    people = {row["participant_id"]: row for row in read_tsv(tmp_path / "data/raw/R1/participants.tsv")}
+    equal = chosen(n_participants=4, select="balanced")
+    assert Counter(people[name]["sex"] for name in equal) == {"F": 2, "M": 2}
+    assert set(chosen(n_participants=3, select="balanced")) < set(equal)
+    assert chosen(participants=[equal[0], "sub-NOBODY"]) == [equal[0]]
+    reasons = {row["reason"] for row in read_tsv(tmp_path / "data/raw/R1/selection.tsv")}
+    assert reasons <= {
+        *("named in data.participants", "not named in data.participants"),
+        *("no recording of data.tasks", "not in participants.tsv"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["symlink", "pointer", "one byte"])
+def test_a_placeholder_is_recognised_by_its_content(settings, tmp_path, kind):
+    fetch.main(settings(1), "R1")
+    (tmp_path / "data/raw/R1").rename(tmp_path / "R1")
+    recording = next((tmp_path / "R1").glob("sub-*/eeg/*.set"))
+    recording.unlink()
+    pointer = "../../.git/annex/objects/4k/JM/MD5E-s1--1.set"
+    if kind == "symlink":
+        recording.symlink_to(pointer)
+    else:
+        recording.write_text(pointer if kind == "pointer" else "x")
+    with pytest.raises(HbnError, match=r"placeholder.*datalad get sub-.*preset: hbn"):
+        fetch.main(settings(1, url=str(tmp_path) + "/{release}"), "R1")
+
+
+def test_estimate_transfers_nothing(settings, tmp_path, caplog):
+    caplog.set_level("INFO")
+    fetch.main(settings(2), "R1", "--estimate")
+    assert "2 participants" in caplog.text
+    assert not (tmp_path / "data").exists()
+    with pytest.raises(HbnError, match="does not know --dry"):
+        fetch.main(settings(2), "R1", "--dry")
+
+
+def test_a_full_disk_is_refused_before_any_transfer(settings, tmp_path, monkeypatch):
+    fetch.main(settings(1), "R1")
+    (tmp_path / "data/raw/R1").rename(tmp_path / "R1")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    with pytest.raises(HbnError, match=r"the disk has 1\.0 GB free"):
+        fetch.main(settings(1, url=str(tmp_path) + "/{release}"), "R1")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +183,8 @@ def test_clear_errors(settings, tmp_path):
         fetch.main(settings(url=str(tmp_path) + "/nothing/{release}"), "R1")
     with pytest.raises(HbnError, match=r"no recording of data\.tasks \['restingState'\].*RestingState"):
         fetch.main(settings(tasks=("RestingState", "restingState")), "R1")
-    with pytest.raises(HbnError, match="cannot be read yet"):
-        fetch.main(settings(url="s3://bucket/{release}"), "R1")
+    with pytest.raises(HbnError, match="cannot be read"):
+        fetch.main(settings(url="ftp://bucket/{release}"), "R1")
 
 
 def test_workers_do_not_change_a_byte(settings, tmp_path):

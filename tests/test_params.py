@@ -74,9 +74,9 @@ def test_missing_section_and_broken_yaml(tmp_path):
 
 
 def test_a_stage_sees_only_what_it_declares():
-    seen = view(params.load(REPOSITORY / "params.yaml"), ("data.url", "model"))
+    seen = view(params.load(REPOSITORY / "params.yaml"), ("data.preset", "model"))
     assert seen.model.size
-    assert seen.data.url
+    assert seen.data.preset
     with pytest.raises(AttributeError):
         _ = seen.data.releases
     with pytest.raises(AttributeError):

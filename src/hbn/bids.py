@@ -142,12 +142,7 @@ def read_signal(path: Path | str) -> Signal:
     import mne
 
     path = Path(path)
-    if path.is_symlink() and not path.exists():
-        head = bytes(path.readlink())
-    else:
-        with open(path, "rb") as file:
-            head = file.read(200)
-    if b"annex/objects" in head:
+    if is_placeholder(path):
         raise UnusableRecording(
             "pointer", f"{path.name} is a git-annex placeholder; run `git annex get` or `datalad get`"
         )
@@ -171,6 +166,15 @@ def read_signal(path: Path | str) -> Signal:
     if not np.isfinite(data_uv).all():
         raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
     return Signal(data_uv, float(raw.info["sfreq"]))
+
+
+def is_placeholder(path: Path) -> bool:
+    """Whether a file is what git-annex leaves where content was not fetched, or a recording of one byte."""
+    if path.is_symlink() and not path.exists():
+        return b"annex/objects" in bytes(path.readlink())
+    with open(path, "rb") as file:
+        head = file.read(200)
+    return b"annex/objects" in head or (path.suffix in EEG_SUFFIXES and len(head) == 1)
 
 
 @lru_cache

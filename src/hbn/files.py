@@ -136,11 +136,17 @@ class Store:
 
     def fetch(self, key: str, destination: Path | str) -> bool:
         """Link the stored file to `destination`; False when it is not stored."""
+        if not self.has(key):
+            return False
         try:
             link(self._path(key), Path(destination))
-        except FileNotFoundError:
+        except FileNotFoundError:  # trimmed in the meantime
             return False
         return True
+
+    def has(self, key: str) -> bool:
+        """Whether there is a file under `key`."""
+        return self._path(key).exists()
 
     def put(self, key: str, source: Path | str) -> None:
         """Store a finished file under `key`."""

@@ -10,6 +10,15 @@ from ruamel.yaml.error import YAMLError
 
 from hbn.files import HbnError, existing
 
+# Where releases are, by the name of data.preset.
+PRESETS = {
+    "hbn": "s3://fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_{release}",
+    "openneuro": "s3://openneuro.org/{accession}",
+    "challenge": "s3://nmdatasets/NeurIPS2025/{release}_L100_bdf",
+    "challenge-mini": "s3://nmdatasets/NeurIPS2025/{release}_mini_L100_bdf",
+    "simulated": "simulated://{release}",
+}
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -34,9 +43,13 @@ class Section(BaseModel):
 
 class Data(Section):
     releases: Annotated[Names, Field(min_length=1)]
-    url: Annotated[str, Field(pattern=r"\{release\}")]
+    preset: Literal[tuple(PRESETS)]
+    url: Annotated[str, Field(pattern=r"^$|\{release\}")]
+    endpoint_url: Annotated[str, Field(pattern=r"^$|^https?://")]
     tasks: Annotated[Names, Field(min_length=1)]
     n_participants: Annotated[int, Field(ge=0)]
+    select: Literal["by_id", "balanced"]
+    participants: Annotated[list[Annotated[str, Field(pattern=r"^sub-[A-Za-z0-9]+$")]], AfterValidator(_distinct)]
 
 
 class Simulator(Section):
@@ -152,6 +165,9 @@ class Scores(Section):
 
 class Exec(Section):
     workers: Count
+    transfers: Annotated[int, Field(ge=1, le=64)]
+    transfer_timeout_s: Positive
+    transfer_limit_h: Positive
     threads: Count
     device: Literal["auto", "cpu", "cuda"]
     scratch_gb: Positive

@@ -1,5 +1,6 @@
-"""Where recordings come from: one interface, chosen by data.url."""
+"""Where recordings come from: one interface, chosen by data.preset or data.url."""
 
+import os
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hbn import behaviour, params, simulator
-from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording, UnusableRecording
+from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording, UnusableRecording, is_placeholder
 from hbn.events import CONTRAST_CHANGE, read_events
 from hbn.files import HbnError, code_digest, digest, read_json, read_tsv, write_json, write_text, write_tsv
+from hbn.transfer import S3Source
 
+# Where OpenNeuro keeps each release.
+ACCESSIONS = {
+    **{"R1": "ds005505", "R2": "ds005506", "R3": "ds005507", "R4": "ds005508", "R5": "ds005509", "R6": "ds005510"},
+    **{"R7": "ds005511", "R8": "ds005512", "R9": "ds005514", "R10": "ds005515", "R11": "ds005516"},
+}
 EVENT_COLUMNS = ["onset", "duration", "sample", "value", "event_code"]
 OWN_COLUMNS = {
     CONTRAST_CHANGE: ["feedback"],
@@ -25,31 +32,51 @@ AFTER_END_S = 2.0  # recorded after the last event of a real event table without
 class Source(Protocol):
     """A BIDS release somewhere else. Paths are relative to its root, with forward slashes."""
 
+    in_threads: bool  # whether `write` waits (for threads) rather than computes (for processes)
+    is_saved: bool  # whether the listing is an old one that `refresh` may change
+
+    def refresh(self) -> None:
+        """Look again what there is."""
+
     def paths(self) -> list[str]:
         """All files of the release."""
 
     def fingerprint(self, path: str) -> str:
         """What identifies the content of a file without reading it."""
 
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None where that is known only once it is made."""
+
     def write(self, path: str, destination: Path) -> None:
-        """Write one file; the caller provides a temporary destination."""
+        """Write one file and `check` it; the caller provides a temporary destination."""
+
+    def check(self, path: str, file: Path) -> None:
+        """Raise HbnError unless `file` holds what the source lists as `path`."""
 
     def facts(self, chosen: list[Recording]) -> dict:
         """What the source can tell about itself, for the metrics file."""
 
 
-def open_source(url: str, release: str, p: params.Simulator) -> Source:
-    """The source that `url`, with the release's name filled in, points to."""
-    place = url.replace("{release}", release)
+def open_source(data, release: str, simulated: params.Simulator, execution: params.Exec, scratch: Path) -> Source:
+    """The source of one release that data.url, or else data.preset, names."""
+    url = data.url or params.PRESETS[data.preset]
+    if "{accession}" in url and release not in ACCESSIONS:
+        raise HbnError(f"data.releases: {release!r} is not on OpenNeuro, which has {', '.join(ACCESSIONS)}")
+    place = url.replace("{release}", release).replace("{accession}", ACCESSIONS.get(release, ""))
     if place.startswith("simulated://"):
-        return SimulatedSource(place.removeprefix("simulated://"), p)
+        return SimulatedSource(place.removeprefix("simulated://"), simulated)
+    if place.startswith("s3://"):
+        limits = (execution.transfer_timeout_s, execution.transfer_limit_h)
+        return S3Source(place, data.endpoint_url, not data.url, scratch, *limits)
     if "://" in place:
-        raise HbnError(f"data.url: {place!r} cannot be read yet; use simulated://{{release}} or a local folder")
+        raise HbnError(f"data.url: {place!r} cannot be read; use s3://bucket/prefix_{{release}} or a local folder")
     return FolderSource(Path(place))
 
 
 class FolderSource:
     """A BIDS release in a local folder."""
+
+    in_threads, is_saved = True, False
 
     def __init__(self, root: Path):
         if not (root / "participants.tsv").exists():
@@ -58,14 +85,30 @@ class FolderSource:
 
     def paths(self) -> list[str]:
         found = [*self.root.glob("*"), *self.root.glob("sub-*/eeg/*")]
-        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
+        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file() or path.is_symlink())
+
+    def refresh(self) -> None:
+        """Nothing is remembered."""
+
+    def size(self, path: str) -> int:
+        return os.stat(self.root / path, follow_symlinks=(self.root / path).exists()).st_size
 
     def fingerprint(self, path: str) -> str:
-        facts = (self.root / path).stat()
+        facts = os.stat(self.root / path, follow_symlinks=(self.root / path).exists())
         return digest([str(self.root.resolve()), path, facts.st_size, facts.st_mtime_ns])
 
     def write(self, path: str, destination: Path) -> None:
+        if is_placeholder(self.root / path):
+            raise HbnError(
+                f"{self.root / path} is a placeholder of git-annex, not the file itself: "
+                f"run `datalad get {path}` in {self.root}, or use data.preset: hbn"
+            )
         shutil.copyfile(self.root / path, destination)
+        self.check(path, destination)
+
+    def check(self, path: str, file: Path) -> None:
+        if (found := file.stat().st_size) != self.size(path):
+            raise HbnError(f"{file} has {found} bytes, {self.root / path} has {self.size(path)}")
 
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
@@ -73,6 +116,8 @@ class FolderSource:
 
 class SimulatedSource:
     """The simulated cohort, or simulated signals for a real metadata tree without any."""
+
+    in_threads, is_saved = False, False
 
     def __init__(self, release: str, p: params.Simulator):
         self.release, self.p = release, p
@@ -91,7 +136,7 @@ class SimulatedSource:
 
     def paths(self) -> list[str]:
         if self.metadata:
-            listed = [path for path in self.metadata.paths() if path != "annex_sizes.tsv"]
+            listed = [path for path in self.metadata.paths() if not path.endswith(("annex_sizes.tsv", *EEG_SUFFIXES))]
             events = [path for path in listed if path.startswith("sub-") and path.endswith("_events.tsv")]
             return sorted([*listed, *(path.replace("_events.tsv", f"_eeg.{self.p.file_format}") for path in events)])
         names = ["participants.tsv", "dataset_description.json", "README"]
@@ -101,6 +146,15 @@ class SimulatedSource:
                 suffixes = (f"eeg.{self.p.file_format}", "eeg.json", "channels.tsv", "events.tsv")
                 names += [f"{one.folder}/{one.stem}_{suffix}" for suffix in suffixes]
         return sorted(names)
+
+    def refresh(self) -> None:
+        """Nothing is remembered."""
+
+    def size(self, path: str) -> None:
+        return None
+
+    def check(self, path: str, file: Path) -> None:
+        """Whatever was simulated is right."""
 
     def fingerprint(self, path: str) -> str:
         return digest([self.key, path, self.metadata.fingerprint(self._origin(path)) if self.metadata else None])

@@ -44,8 +44,9 @@ def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
     return seen
 
 
-def data_source(url: str) -> str:
-    """What metrics files name as the origin of their numbers."""
+def data_source(data: SimpleNamespace) -> str:
+    """What metrics files name as the origin of their numbers, from data.preset and data.url."""
+    url = data.url or params.PRESETS[data.preset]
     return "simulated" if url.startswith("simulated://") else url
 
 

@@ -1,0 +1,258 @@
+"""Objects of an S3 bucket on disk: listed once, resumed after a break, verified, never half-written."""
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import urllib3
+
+from hbn.bids import Recording
+from hbn.files import HbnError, digest, read_json, write_json
+
+log = logging.getLogger(__name__)
+CHUNK_BYTES = 1 << 20  # what one transfer holds in memory
+TRIES = 8  # in a row, without a byte gained
+MISMATCHES = 3
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
+
+
+class Mismatch(HbnError):
+    """What arrived is not what the bucket listed."""
+
+
+class S3Source:
+    """A BIDS release below a prefix of a bucket (a `Source`, see sources).
+
+    The listing is kept in `scratch`, so that no request is made while all that is wanted is there;
+    `refresh` asks the bucket again. Partial files stay in `scratch` and are continued.
+    """
+
+    in_threads = True
+
+    def __init__(self, url: str, endpoint_url: str, anonymous: bool, scratch: Path, timeout_s: float, limit_h: float):
+        self.url, self.endpoint_url, self.anonymous, self.timeout_s = (
+            url.rstrip("/"),
+            endpoint_url,
+            anonymous,
+            timeout_s,
+        )
+        self.bucket, _, self.prefix = self.url.removeprefix("s3://").partition("/")
+        if not self.bucket:
+            raise HbnError(f"data.url: {url!r} names no bucket; it should look like s3://bucket/prefix_{{release}}")
+        self.limit_h, self.deadline_s = limit_h, time.monotonic() + limit_h * 3600
+        self.partial = scratch / "partial"
+        self.saved = scratch / "listings" / f"{digest([self.url, endpoint_url])}.json"
+        self.is_saved = self.saved.exists()  # whether the listing is an old one
+        self.progress: Callable[[int], None] = lambda n_bytes: None
+
+    @cached_property
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Size in bytes and ETag of every file of the release, by path."""
+        if self.is_saved:
+            return {path: (size, etag) for path, (size, etag) in read_json(self.saved).items()}
+        return self._list()
+
+    def refresh(self) -> None:
+        """Forget the saved listing."""
+        self.is_saved = False
+        self.__dict__.pop("files", None)
+
+    def paths(self) -> list[str]:
+        return sorted(self.files)
+
+    def size(self, path: str) -> int:
+        return self.files[path][0]
+
+    def fingerprint(self, path: str) -> str:
+        return digest([self.bucket, self.prefix, path, *self.files[path]])
+
+    def facts(self, chosen: list[Recording]) -> dict:
+        return {}
+
+    def check(self, path: str, file: Path) -> None:
+        """Raise Mismatch unless size and, where the ETag is an MD5 (uploaded in one part), content are as listed."""
+        n_bytes, etag = self.files[path]
+        if (found := file.stat().st_size) != n_bytes:
+            raise Mismatch(f"{self.url}/{path}: {found} bytes arrived, the bucket lists {n_bytes}")
+        if len(etag) != 32:  # of several parts, or encrypted: no MD5 of the content
+            return
+        with open(file, "rb") as content:
+            md5 = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if md5 != etag:
+            raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
+
+    def write(self, path: str, destination: Path) -> None:
+        """Download to `destination`, going on with what an earlier run has left."""
+        if self.size(path) <= CHUNK_BYTES:  # not worth continuing
+            with open(destination, "wb") as file:
+                return self._fill(path, file)
+        part = self.partial / self.fingerprint(path)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        file = open(part, "ab")  # noqa: SIM115
+        if not _is_ours(file, part):  # another process is fetching the same object
+            file.close()
+            file = open(destination, "wb")  # noqa: SIM115
+        with file:
+            self.progress(file.seek(0, os.SEEK_END))
+            self._fill(path, file)
+            shutil.move(file.name, destination)
+
+    def _fill(self, path: str, file: BinaryIO) -> None:
+        """Download what `file` lacks, however often the connection breaks, until its content is right."""
+        failures = mismatches = 0
+        while True:
+            start = file.seek(0, os.SEEK_END)
+            try:
+                self._receive(path, file, start)
+                return self.check(path, Path(file.name))
+            except Mismatch as error:
+                problem, mismatches = error, mismatches + 1
+                self.progress(-file.tell())
+                file.seek(0)
+                file.truncate()
+                if mismatches == MISMATCHES:
+                    raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
+            except HbnError:
+                raise
+            except Exception as error:  # s3fs, botocore, aiohttp and the operating system each have their own
+                problem = _passing(error, f"{self.url}/{path}")
+            failures = 1 if file.seek(0, os.SEEK_END) > start else failures + 1
+            self._pause(failures, problem, path)
+
+    def _receive(self, path: str, file: BinaryIO, start: int) -> None:
+        """Append the bytes from `start` on.
+
+        s3fs says where the object is (signed, unless anonymous); urllib3 gets it, at a third of its cost.
+        """
+        n_bytes, etag = self.files[path]
+        if start == n_bytes:
+            return
+        url = self.fs.url(f"{self.bucket}/{self.prefix}/{path}".replace("//", "/"), expires=3600)
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        response = self.pool.request("GET", url, headers=headers, preload_content=False, decode_content=False)
+        try:
+            _raise_for(response)
+            if response.headers.get("ETag", "").strip('"') != etag:
+                raise HbnError(f"{self.url}/{path} has changed since it was listed; run fetch.py with --refresh")
+            if start and response.status != 206:  # the server sends all of it
+                self.progress(-start)
+                file.seek(0)
+                file.truncate()
+            for chunk in response.stream(CHUNK_BYTES):
+                file.write(chunk)
+                self.progress(len(chunk))
+                if file.tell() > n_bytes:
+                    raise Mismatch(f"{self.url}/{path}: more than the {n_bytes} bytes listed arrived")
+                self._within_limit()
+        except BaseException:
+            response.close()  # with what is left on the way
+            raise
+        finally:
+            file.flush()
+        response.release_conn()
+        if file.tell() < n_bytes:
+            raise ConnectionError(f"the connection ended after {file.tell()} of {n_bytes} bytes")
+
+    def _list(self) -> dict[str, tuple[int, str]]:
+        """Ask the bucket, and keep its answer."""
+        failures = 0
+        while True:
+            try:
+                found = self.fs.find(f"{self.bucket}/{self.prefix}".rstrip("/"), detail=True)
+                break
+            except Exception as error:
+                problem = _passing(error, self.url)
+                failures += 1
+                self._pause(failures, problem, "the listing")
+        skip = len(f"{self.bucket}/{self.prefix}".rstrip("/")) + 1
+        files = {name[skip:]: (int(one["size"]), one["ETag"].strip('"')) for name, one in found.items()}
+        if "participants.tsv" not in files:
+            raise HbnError(f"{self.url} is no BIDS release ({len(files)} files listed, no participants.tsv)")
+        write_json(self.saved, files)
+        return files
+
+    def _pause(self, failures: int, problem: Exception, what: str) -> None:
+        """Wait longer after each failure; HbnError after the last or past the time limit."""
+        if failures >= TRIES:
+            raise HbnError(
+                f"{self.url}: {what}: {problem!r}, {TRIES} times in a row; run again later, it goes on where it was"
+            )
+        pause_s = min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)
+        log.warning("%s: %s; again in %.1f s", what, str(problem) or repr(problem), pause_s)
+        self._within_limit(pause_s)
+        time.sleep(pause_s)
+
+    def _within_limit(self, more_s: float = 0.0) -> None:
+        if time.monotonic() + more_s > self.deadline_s:
+            raise HbnError(
+                f"{self.url}: not done within exec.transfer_limit_h = {self.limit_h:g}; run again to go on from there"
+            )
+
+    @cached_property
+    def pool(self) -> urllib3.PoolManager:
+        """Connections that transfers share; `_fill` tries again, from where it was."""
+        ca = os.environ.get("AWS_CA_BUNDLE")
+        return urllib3.PoolManager(maxsize=64, timeout=self.timeout_s, retries=False, ca_certs=ca)
+
+    @cached_property
+    def fs(self):
+        import s3fs
+
+        return s3fs.S3FileSystem(
+            anon=self.anonymous,
+            endpoint_url=self.endpoint_url or None,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            config_kwargs={
+                "connect_timeout": self.timeout_s,
+                "read_timeout": self.timeout_s,
+                "retries": {"total_max_attempts": 1},  # `_list` tries again
+            },
+        )
+
+
+def _is_ours(file: BinaryIO, path: Path) -> bool:
+    """Lock an open partial file; False when another process has it, or has just finished with it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _raise_for(response: urllib3.BaseHTTPResponse) -> None:
+    """Raise what `_passing` tells apart, unless the object is on its way."""
+    if response.status in (200, 206):
+        return
+    what = f"HTTP status {response.status}"
+    raise {404: FileNotFoundError, 401: PermissionError, 403: PermissionError}.get(response.status, ConnectionError)(
+        what
+    )
+
+
+def _passing(error: Exception, where: str) -> Exception:
+    """Return an error that may pass; raise HbnError for one that will not."""
+    from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+    match error:
+        case HbnError():
+            raise error
+        case FileNotFoundError():
+            raise HbnError(f"{where} does not exist; check data.preset, data.url and data.releases") from error
+        case PermissionError():
+            raise HbnError(
+                f"{where}: access denied ({error}); check your AWS credentials, their region and data.url"
+            ) from error
+        case NoCredentialsError() | PartialCredentialsError():
+            raise HbnError(f"{where}: {error}; a data.url needs AWS credentials, a data.preset none") from error
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            raise HbnError(f"{where}: the disk is full") from error
+    return error

@@ -1,0 +1,253 @@
+"""Fetching from a real S3 server (SeaweedFS): presets, resuming, faults on the way, the DVC remote."""
+
+import http.client
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import s3_server
+from ruamel.yaml import YAML
+
+import fetch
+from hbn import params, stage, transfer
+from hbn.files import HbnError, read_json, read_tsv, sha256
+
+REPOSITORY = Path(__file__).parents[1]
+HBN = "fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_R1"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server with one small release at the places of all presets; `server.tree` is its folder."""
+    folder = tmp_path_factory.mktemp("s3")
+    with s3_server.Server(folder) as one:
+        one.tree = s3_server.simulate(folder / "R1", "R1", 3, sfreq_hz=100, lead_in_s=4.0)
+        bdf = s3_server.simulate(folder / "R1_bdf", "R1", 1, sfreq_hz=100, lead_in_s=4.0, file_format="bdf")
+        one.upload(one.tree, HBN)
+        one.upload(one.tree, "openneuro.org/ds005505")
+        one.upload(bdf, "nmdatasets/NeurIPS2025/R1_mini_L100_bdf")
+        one.upload(bdf, "nmdatasets/NeurIPS2025/R1_L100_bdf")
+        yield one
+
+
+@pytest.fixture
+def settings(monkeypatch, tmp_path):
+    """Parameters of the stage; the current folder is empty."""
+    everything = params.load()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE_S", 0.01)
+
+    def make(endpoint_url, limit_h=1.0, **data):
+        data = {"preset": "hbn", "endpoint_url": endpoint_url, "tasks": ["RestingState"], "n_participants": 0} | data
+        execution = {"transfers": 4, "transfer_timeout_s": 1.0, "transfer_limit_h": limit_h}
+        changed = everything.model_copy(
+            update={
+                "data": everything.data.model_copy(update=data),
+                "exec": everything.exec.model_copy(update=execution),
+            }
+        )
+        return stage.view(changed, ("data", "simulator", "exec"))
+
+    return make
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes GET requests on to the server, but for what `fault(path, n)` says of the n-th request for a path."""
+
+    daemon_threads = True
+
+    def __init__(self, server, fault=lambda path, n: "", pause_s=0.0):
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.upstream, self.fault, self.pause_s = server.ports[3], fault, pause_s
+        self.requests, self.ranges, self.n_bytes = [], [], 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        """A client that was killed is no news."""
+
+
+class Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        self.server.ranges += [self.headers["Range"]] if self.headers["Range"] else []
+        fault = self.server.fault(self.path, self.server.requests.count(self.path))
+        if fault == "503":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        if fault == "delay":
+            time.sleep(1.5)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream)
+        upstream.request("GET", self.path, headers={"Range": self.headers["Range"]} if self.headers["Range"] else {})
+        answer = upstream.getresponse()
+        body = bytearray(answer.read())
+        upstream.close()
+        if fault == "truncate":
+            del body[len(body) // 2 :]
+        if fault == "corrupt" and body:
+            body[len(body) // 2] ^= 1
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        end = len(body) // 2 if fault == "drop" else len(body)
+        for start in range(0, end, 1 << 16):
+            chunk = body[start : min(end, start + (1 << 16))]
+            self.wfile.write(chunk)
+            self.server.n_bytes += len(chunk)
+            time.sleep(self.server.pause_s)
+        self.close_connection = fault == "drop"
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def proxy(*args, **keywords):
+    with Proxy(*args, **keywords) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield one
+        one.shutdown()
+
+
+def tree(root: Path) -> dict[str, str]:
+    """SHA-256 of every file, but for what fetch adds; temporary files have a leading dot."""
+    files = [path for path in Path(root).rglob("*") if path.is_file() and path.name not in fetch.OWN_FILES]
+    return {path.relative_to(root).as_posix(): sha256(path) for path in files}
+
+
+def resting(server, n_participants=3) -> dict[str, str]:
+    """What a fetch of RestingState of the first participants should give."""
+    everything = tree(server.tree)
+    people = sorted({path.split("/")[0] for path in everything if path.startswith("sub-")})[:n_participants]
+    return {
+        path: sha
+        for path, sha in everything.items()
+        if not path.startswith("sub-") or (path.split("/")[0] in people and "RestingState" in path)
+    }
+
+
+@pytest.mark.parametrize("preset", ["hbn", "openneuro", "challenge", "challenge-mini"])
+def test_every_preset_by_its_public_prefix(server, settings, tmp_path, preset):
+    fetch.main(settings(server.url, preset=preset), "R1")
+    found = tree(tmp_path / "data/raw/R1")
+    manifest = {row["path"]: row["sha256"] for row in read_tsv(tmp_path / "data/raw/R1/manifest.tsv")}
+    assert manifest == found
+    if preset in ("hbn", "openneuro"):
+        assert found == resting(server)
+    assert any(path.endswith(".bdf" if "challenge" in preset else ".set") for path in found)
+    assert read_json(tmp_path / "metrics/fetch/R1.json")["source"] == params.PRESETS[preset]
+
+
+def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(server, settings, tmp_path):
+    with proxy(server) as way:
+        fetch.main(settings(way.url, n_participants=2), "R1")
+        assert tree(tmp_path / "data/raw/R1") == resting(server, 2)
+        way.requests.clear()
+        fetch.main(settings(way.url, n_participants=2), "R1")
+        assert way.requests == []
+        fetch.main(settings(way.url, n_participants=3), "R1")
+        got = [path for path in way.requests if "list-type" not in path]
+        assert len({path.split("/")[-3] for path in got}) == 1  # the new participant
+        assert len(got) == len(resting(server, 3)) - len(resting(server, 2))
+        way.requests.clear()
+        fetch.main(settings(way.url, n_participants=1), "R1")
+        assert way.requests == []
+        assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
+        fetch.main(settings(way.url, n_participants=1), "R1", "--refresh")
+        assert way.requests
+        assert all("list-type" in path for path in way.requests)
+
+
+def test_a_damaged_scratch_file_is_fetched_again(server, settings, tmp_path):
+    fetch.main(settings(server.url, n_participants=1), "R1")
+    victim = next(path for path in (tmp_path / ".scratch/raw").rglob("*") if path.stat().st_size > 1e6)
+    content = bytearray(victim.read_bytes())
+    content[1000] ^= 1
+    victim.write_bytes(content)
+    fetch.main(settings(server.url, n_participants=1), "R1")
+    assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
+
+
+def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_path, caplog):
+    kinds = ("503", "drop", "truncate", "corrupt", "delay")
+
+    def fault(path, n):  # each path meets its own order of faults, then gets through
+        order = random.Random(path.rpartition("/")[2]).sample(kinds, 2)
+        return order[n - 1] if n <= len(order) and "list-type" not in path else "503" if n == 1 else ""
+
+    with proxy(server, fault) as way:
+        fetch.main(settings(way.url), "R1")
+        assert way.ranges  # what had arrived before the connection broke was not asked for again
+    assert tree(tmp_path / "data/raw/R1") == resting(server)
+    assert not list((tmp_path / ".scratch/partial").iterdir())
+    for said in ("again in", "the MD5 of what arrived is"):
+        assert said in caplog.text
+
+
+def test_an_object_of_several_parts_has_no_md5_but_its_size_is_checked(server, tmp_path):
+    content = random.Random(1).randbytes(12_000_000)
+    server.admin.pipe_file("nmdatasets/parts/participants.tsv", content, chunksize=5 << 20)
+    with proxy(server, lambda path, n: ("drop", "truncate", "")[n - 1] if "list-type" not in path else "") as way:
+        source = transfer.S3Source("s3://nmdatasets/parts", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        assert "-" in source.files["participants.tsv"][1]
+        source.write("participants.tsv", tmp_path / "it")
+    assert (tmp_path / "it").read_bytes() == content
+
+
+def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "TRIES", 3)
+    recording = lambda path: path.endswith("_eeg.set")  # noqa: E731
+    with (
+        proxy(server, lambda path, n: "corrupt" if recording(path) else "") as way,
+        pytest.raises(HbnError, match=r"MD5 of what arrived is [0-9a-f]{32}, the bucket lists [0-9a-f]{32}"),
+    ):
+        fetch.main(settings(way.url), "R1")
+    with proxy(server, lambda path, n: "503" if recording(path) else "") as way:
+        with pytest.raises(HbnError, match="3 times in a row; run again later"):
+            fetch.main(settings(way.url), "R1")
+        with pytest.raises(HbnError, match=r"not done within exec\.transfer_limit_h"):
+            fetch.main(settings(way.url, limit_h=1e-9), "R1")
+    assert not list((tmp_path / "data/raw").rglob("*_eeg.set"))
+    with pytest.raises(HbnError, match=r"is no BIDS release|does not exist"):
+        fetch.main(settings(server.url), "R2")
+    with pytest.raises(HbnError, match="is not on OpenNeuro"):
+        fetch.main(settings(server.url, preset="openneuro"), "R99")
+
+
+def test_killed_at_several_moments_it_goes_on_and_no_file_is_half_written(server, tmp_path):
+    content = YAML(typ="safe").load(REPOSITORY / "params.yaml")
+    sizes = sum((server.tree / path).stat().st_size for path in resting(server))
+    moments = sorted(random.Random(1).random() for _ in range(6))
+    with proxy(server, pause_s=0.005) as way:
+        content["data"] |= {"preset": "hbn", "endpoint_url": way.url, "tasks": ["RestingState"], "n_participants": 0}
+        content["exec"]["transfers"] = 3
+        YAML().dump(content, tmp_path / "params.yaml")
+        command = [sys.executable, REPOSITORY / "src/fetch.py", "R1"]
+        killed = 0
+        for moment in moments:
+            with open(tmp_path / "log", "ab") as log:
+                process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, env=os.environ)
+            while process.poll() is None and way.n_bytes < moment * sizes:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+            there = {path: sha for path, sha in tree(tmp_path / "data/raw/R1").items() if "/." not in f"/{path}"}
+            assert there.items() <= resting(server).items()
+        assert killed >= len(moments) - 1
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        assert tree(tmp_path / "data/raw/R1") == resting(server)
+        assert way.n_bytes < 1.7 * sizes  # complete files and most of the partial ones were not sent again
