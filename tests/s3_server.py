@@ -57,7 +57,13 @@ class Server:
             self.process = subprocess.Popen(
                 [
                     *(weed(), "server", f"-dir={data}", "-ip=127.0.0.1", "-s3", f"-s3.config={config}", *ports),
-                    *("-volume.max=40", "-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false"),
+                    *(
+                        "-s3.port.iceberg=0",
+                        "-s3.port.lance=0",
+                        "-volume.max=40",
+                        "-master.volumeSizeLimitMB=1024",
+                        "-master.volumePreallocate=false",
+                    ),
                 ],
                 stdout=log,
                 stderr=log,
