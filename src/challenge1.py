@@ -61,6 +61,7 @@ def main(p) -> None:
             "n": {"participants": len(set(participant)), "trials": len(test), "answered": int(answered.sum())},
             "auroc_of": "no response against a response",
             "test": {name: scores(rt_s, participant, *output, p.scores) for name, output in outputs.items()},
+            "gain_of_pretraining": gain(rt_s, participant, outputs["pretrained"], outputs["from_scratch"], p.scores),
         },
     )
     predicted_s, p_miss = outputs["pretrained"]
@@ -174,6 +175,19 @@ def scores(rt_s: np.ndarray, participant: np.ndarray, predicted_s: np.ndarray, p
         "auroc_miss": metrics.with_interval(metrics.auroc, participant, miss, p_miss, **draws),
         "auroc_miss_within": metrics.with_interval(
             metrics.weighted_mean, *metrics.auroc_by_participant(miss, p_miss, participant), **draws
+        ),
+    }
+
+
+def gain(rt_s: np.ndarray, participant: np.ndarray, better: tuple, worse: tuple, p) -> dict:
+    """Paired differences of two predictors' Pearson r and AUROC on the test trials, with intervals."""
+    miss = np.isnan(rt_s)
+    draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
+    answered = participant[~miss], rt_s[~miss], better[0][~miss], worse[0][~miss]
+    return {
+        "pearson_r": metrics.with_interval(metrics.difference(metrics.pearson_r), *answered, **draws),
+        "auroc_miss": metrics.with_interval(
+            metrics.difference(metrics.auroc), participant, miss, better[1], worse[1], **draws
         ),
     }
 

@@ -166,13 +166,14 @@ def judge(test: Test, reference: np.ndarray, output: np.ndarray, p) -> dict:
         return {"accepted": False, "reason": f"{bad} of {output.size} outputs are not finite"}
     drops = {}
     for name, score in test.measures.items():
-
-        def drop(y, before, after, score=score):
-            values = score(y, before), score(y, after)
-            return None if None in values else values[0] - values[1]
-
         interval = metrics.with_interval(
-            drop, test.participant, test.y, reference, output, n_bootstrap=p.scores.n_bootstrap, seed=p.scores.seed
+            metrics.difference(score),
+            test.participant,
+            test.y,
+            reference,
+            output,
+            n_bootstrap=p.scores.n_bootstrap,
+            seed=p.scores.seed,
         )
         # Further digits are rounding errors of the arithmetic, which differ between machines.
         drops[name] = {bound: round(value, 5) for bound, value in interval.items()}

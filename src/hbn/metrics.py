@@ -58,6 +58,16 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float | None:
     return float(np.average(values, weights=weights)) if len(values) else None
 
 
+def difference(score: Score) -> Score:
+    """By how much `score` of a first prediction exceeds that of a second, on the same rows: (y, first, second)."""
+
+    def paired(y: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
+        values = score(y, first), score(y, second)
+        return None if None in values else values[0] - values[1]
+
+    return paired
+
+
 def mean_over_columns(score: Score) -> Score:
     """The average of `score` over the columns of (N, K) arrays."""
     return lambda y, prediction: float(np.mean([score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]))
