@@ -5,8 +5,9 @@ Writes data/dataset/   recordings (linked, not copied), recordings.csv, windows.
                        participants.csv, channels.csv (electrode positions), about.json
        metrics/dataset.json, plots/dataset/
 
-Windows and metrics of releases that are no longer listed are removed, so that what this stage depends
-on is the same with and without a history (DVC keeps the outputs of a matrix stage that is gone).
+Everything of releases that are no longer listed is removed, so that what this stage depends on, and what
+stands in metrics/, is the same with and without a history (DVC keeps the outputs of a matrix stage that is
+gone). The scratch store and the DVC cache still have it.
 """
 
 import shutil
@@ -21,11 +22,18 @@ from hbn.splits import SPLITS
 from hbn.stage import data_source, run
 from hbn.windows import RECORDING_COLUMNS
 
+# What the stages before keep per release.
+OF_RELEASES = [
+    *(Path("data") / name for name in ("raw", "preprocessed", "windows")),
+    *(Path("metrics") / name for name in ("fetch", "preprocess", "windows")),
+    Path("plots/preprocess"),
+]
+
 
 def main(p) -> None:
     source, target = Path("data/windows"), Path("data/dataset")
-    for stale in (*source.iterdir(), *Path("metrics/windows").iterdir()):
-        if stale.stem not in p.data.releases:
+    for stale in (path for folder in OF_RELEASES if folder.exists() for path in folder.iterdir()):
+        if stale.stem.removesuffix("_spectrum") not in p.data.releases:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
     recordings, trials, participants, windows = [], [], [], []

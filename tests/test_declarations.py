@@ -11,7 +11,19 @@ LIBRARY = REPOSITORY / "src/hbn"
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # Each module may import only modules to its left.
 ORDER = (
-    *("files", "params", "stage", "metrics", "bids", "events", "behaviour", "simulator", "transfer", "sources"),
+    *(
+        "files",
+        "params",
+        "stage",
+        "metrics",
+        "bids",
+        "events",
+        "behaviour",
+        "simulator",
+        "ceiling",
+        "transfer",
+        "sources",
+    ),
     *("signal", "windows", "splits", "floors", "model", "challenge", "training", "deploy", "export"),
     *("repository", "experiments", "figures"),
 )

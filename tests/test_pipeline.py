@@ -168,7 +168,7 @@ def test_dropping_a_release_and_adding_it_again_leaves_nothing_stale(clone):
     clone("dvc", "repro", "challenge1")
     assert {name: clone.metrics(name) for name in before} == before
     assert not (clone.root / "data/windows/R2").exists()
-    assert clone("git", "status", "--porcelain", "plots/dataset", "metrics/dataset.json") == ""
+    assert clone("git", "status", "--porcelain", "metrics", "plots") == ""
     clone.restore()
 
 

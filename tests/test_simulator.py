@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hbn import behaviour, bids, events, params, signal, simulator, sources
+from hbn import behaviour, bids, ceiling, events, params, signal, simulator, sources
 from hbn.bids import CHANNELS, FACTORS, Recording
 from hbn.files import read_json, read_tsv
 
@@ -121,9 +121,7 @@ def test_factors_act_on_the_features_they_are_said_to():
 
 def test_the_ceiling_rises_with_the_signal_from_nothing():
     outcomes = [(t.rt_s, t.side) for _, t in trials("R1")]
-    scores = [
-        simulator.ceiling(outcomes, P.model_copy(update={"ramp_uv": uv}), n_draws=300) for uv in (0.0, 10.0, 40.0)
-    ]
+    scores = [ceiling.ceiling(outcomes, P.model_copy(update={"ramp_uv": uv}), n_draws=300) for uv in (0.0, 10.0, 40.0)]
     evoked = [score["challenge1_evoked_pearson_r"] for score in scores]
     both = [score["challenge1_pearson_r"] for score in scores]
     assert abs(evoked[0]) < 0.15

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hbn import behaviour, params, simulator
+from hbn import behaviour, ceiling, params, simulator
 from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording, UnusableRecording, is_placeholder
 from hbn.events import CONTRAST_CHANGE, read_events
 from hbn.files import HbnError, code_digest, digest, read_json, read_tsv, write_json, write_text, write_tsv
@@ -194,7 +194,7 @@ class SimulatedSource:
         result = behaviour.factor_ceiling([behaviour.person(self.rows[name]) for name in people], self.p)
         if any(rt_s is not None for rt_s, _ in trials):
             with threadpool_limits(1):
-                result |= simulator.ceiling(trials, self.p)
+                result |= ceiling.ceiling(trials, self.p)
         return {"ceiling": result}
 
     def events(self, recording: Recording) -> list[dict]:
