@@ -19,7 +19,7 @@ repro: .venv/installed  ## Set up and run the whole pipeline; only what changed 
 
 test: .venv/installed-dev  ## Set up and run the linter and the tests
 	ruff check . && ruff format --check .
-	pytest
+	pytest --numprocesses=2 --dist=loadscope
 
 lint: .venv/installed-dev  ## Format and check the code
 	ruff format . && ruff check --fix .

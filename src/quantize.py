@@ -34,7 +34,7 @@ Runner = Callable[[np.ndarray], np.ndarray]  # (B, C, T) microvolts -> (B, K)
 def main(p) -> None:
     choose_device("cpu", p.exec.threads)
     shutil.rmtree(deploy.FOLDER, ignore_errors=True)
-    report, rows = {}, []
+    report, rows = {"max_score_drop": p.quantize.max_score_drop}, []
     for name, test in (("challenge1", trial_test), ("challenge2", factor_test)):
         network, facts = export.load_network(f"models/{name}.pt", made_by=name)
         dataset = Dataset.open(DATASET, facts["window_s"])

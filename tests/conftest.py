@@ -1,6 +1,10 @@
 """What several tests share."""
 
+import os
 from pathlib import Path
+
+# Two test processes share the machine: threads that wait for each other would stop both. Before NumPy and PyTorch.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
