@@ -3,12 +3,20 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 from hbn import params
 from hbn.files import HbnError, Store
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+log = logging.getLogger(__name__)
 
 
 def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
@@ -23,10 +31,28 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
         level=logging.INFO, format=f"%(asctime)s {stage} %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     try:
-        main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
+        with alone(sys.argv[0]) if "DVC_STAGE" in os.environ else nullcontext():
+            main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
     except HbnError as error:
         logging.error("%s", error)
         sys.exit(1)
+
+
+@contextmanager
+def alone(script: str) -> Iterator[None]:
+    """Wait until no other process of this checkout runs `script`.
+
+    A killed `dvc` leaves its script running, and the next `dvc repro` starts another beside it: the two
+    would write the same files. The lock is the system's own, so it ends with its process.
+    """
+    with open(script) as file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
