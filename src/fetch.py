@@ -14,14 +14,14 @@ import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from joblib import delayed
 from tqdm import tqdm
 
 from hbn import params
 from hbn.bids import EEG_SUFFIXES, Recording
 from hbn.files import HbnError, Store, atomic, read_tsv, sha256, write_json, write_text, write_tsv
 from hbn.sources import Source, open_source
-from hbn.stage import data_source, run, store
+from hbn.stage import data_source, in_parallel, run, store
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.tsv"
@@ -46,7 +46,7 @@ def main(p, release: str) -> None:
     wanted = [path for path in common if path != "participants.tsv"] + [
         path for one in chosen for path in recordings[one]
     ]
-    parallel = Parallel(n_jobs=p.exec.workers, return_as="generator_unordered")
+    parallel = in_parallel(p.exec.workers, return_as="generator_unordered")
     work = parallel(delayed(bring)(source, path, target, scratch) for path in wanted)
     manifest += tqdm(work, total=len(wanted), unit="file", disable=None)
     scratch.trim(p.exec.scratch_gb)

@@ -1,7 +1,7 @@
 """Whatever is killed at whatever moment, the next `dvc repro` ends with the results of an undisturbed run."""
 
+import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -90,18 +90,43 @@ def test_a_second_repro_beside_the_first_is_refused_and_harms_nothing(clone):
     assert_undisturbed(clone)
 
 
-@pytest.mark.parametrize("stage", ["fetch@R1", "pretrain"])
-def test_full_disk(clone, stage):
-    """Files cannot grow beyond a limit: to the script this is as good as a full disk."""
+@pytest.fixture
+def full_disk(clone):
+    """The scratch folder on a disk of 200 kB, which needs the right to mount one; what takes it away again."""
+    folder = clone.root / ".scratch"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield lambda: subprocess.run(["umount", folder], capture_output=True)
+    subprocess.run(["umount", "--lazy", folder], capture_output=True)  # if the test has failed
 
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an OSError instead of the signal
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    dvc = begin(clone, stage, preexec_fn=limit)
-    output, _ = dvc.communicate()
-    assert dvc.returncode != 0
-    assert "File too large" in output
+@pytest.mark.parametrize("stage", ["fetch@R1", "preprocess@R1", "pretrain"])
+def test_full_disk(clone, full_disk, stage):
+    shutil.rmtree(clone.root / ".dvc/cache/runs", ignore_errors=True)
+    output = clone("dvc", "repro", "-f", "-s", stage, status=255)
+    assert "the disk is full" in output
+    assert "make room" in output
     assert "Traceback" not in output
+    full_disk()  # is taken away
+    clone("dvc", "repro")
+    assert_undisturbed(clone)
+
+
+def test_what_dvc_leaves_behind(clone):
+    """A killed dvc blocks `dvc status` until the next `dvc repro`; README.md says what else can block."""
+    kill(clone, "assemble", 0.5, "all")
+    assert "blocked by" in clone("dvc", "status", status=255)
+    clone("dvc", "repro")
+    rwlock = clone.root / ".dvc/tmp/rwlock"
+    # The process number has been given to another process since: DVC cannot know, and says what to do.
+    info = {"pid": os.getpid(), "cmd": "dvc repro"}
+    rwlock.write_text(json.dumps({"write": {str(clone.root / "data/dataset"): info}, "read": {}}))
+    assert ".dvc/tmp/rwlock' and try again" in clone("dvc", "repro", "-f", "-s", "assemble", status=255)
+    # Killed while it wrote the file, or the disk was full.
+    rwlock.write_text("")
+    assert "RWLock-file" in clone("dvc", "repro", "-f", "-s", "assemble", status=255)
+    rwlock.unlink()
     clone("dvc", "repro")
     assert_undisturbed(clone)

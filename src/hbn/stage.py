@@ -3,10 +3,14 @@
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+
+from joblib import Parallel
 
 from hbn import params
 from hbn.files import HbnError, Store
@@ -68,6 +72,23 @@ def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
             setattr(seen, section, SimpleNamespace())
         setattr(getattr(seen, section), key, getattr(value, key))
     return seen
+
+
+def in_parallel(n_jobs: int, return_as: str) -> Parallel:
+    """Joblib's worker processes, but ending when this process is killed (left to themselves they idle for
+    minutes, and write beside the next run what was under way)."""
+    return Parallel(n_jobs=n_jobs, return_as=return_as, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """End this process within a second of its parent's end."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def data_source(url: str) -> str:
