@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 FULL_BYTES = 1 << 16  # a disk with less is full: what remains is too small for a last block
 
 
