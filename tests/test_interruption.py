@@ -114,19 +114,35 @@ def test_full_disk(clone, full_disk, stage):
     assert_undisturbed(clone)
 
 
-def test_what_dvc_leaves_behind(clone):
-    """A killed dvc blocks `dvc status` until the next `dvc repro`; README.md says what else can block."""
-    kill(clone, "assemble", 0.5, "all")
-    assert "blocked by" in clone("dvc", "status", status=255)
-    clone("dvc", "repro")
+def test_where_dvc_is_blocked_it_says_by_what(clone):
+    """What README.md says about it. DVC itself clears away what processes that are gone have locked."""
+    again = "dvc", "repro", "-f", "-s", "assemble"
     rwlock = clone.root / ".dvc/tmp/rwlock"
-    # The process number has been given to another process since: DVC cannot know, and says what to do.
+    # The killed dvc's process number has been given to another process since, which DVC cannot know.
     info = {"pid": os.getpid(), "cmd": "dvc repro"}
     rwlock.write_text(json.dumps({"write": {str(clone.root / "data/dataset"): info}, "read": {}}))
-    assert ".dvc/tmp/rwlock' and try again" in clone("dvc", "repro", "-f", "-s", "assemble", status=255)
-    # Killed while it wrote the file, or the disk was full.
+    assert ".dvc/tmp/rwlock' and try again" in clone(*again, status=255)
+    # Killed while it wrote one of its files, or the disk was full.
     rwlock.write_text("")
-    assert "RWLock-file" in clone("dvc", "repro", "-f", "-s", "assemble", status=255)
+    assert "Unable to read RWLock-file" in clone(*again, status=255)
     rwlock.unlink()
+    lock = clone.root / "dvc.lock"
+    lock.write_text(lock.read_text()[:1003] + "\n- {")
+    assert "dvc.lock" in clone(*again, status=255)
+    clone("git", "checkout", "dvc.lock")
+    clone("dvc", "repro")
+    assert_undisturbed(clone)
+
+
+def test_kill_of_an_experiment(clone):
+    command = "dvc", "exp", "run", "-n", "killed", "-S", "challenge1.learning_rate=2e-3", "challenge1"
+    experiment = clone.start(*command)
+    assert any(line.startswith("Running stage 'challenge1'") for line in iter(experiment.stdout.readline, ""))
+    time.sleep(0.5 * clone.duration_s["challenge1"])
+    os.killpg(experiment.pid, signal.SIGKILL)
+    experiment.communicate()
+    clone(*command)
+    assert "killed" in clone("dvc", "exp", "list", "--name-only")
+    clone.restore()
     clone("dvc", "repro")
     assert_undisturbed(clone)
