@@ -40,6 +40,8 @@ def begin(clone: Clone, stage: str, **options) -> subprocess.Popen:
         shutil.rmtree(clone.root / name, ignore_errors=True)
     dvc = clone.start("dvc", "repro", "-f", "-s", stage, **options)
     assert any(line.startswith("Running stage") for line in iter(dvc.stdout.readline, ""))
+    while not psutil.Process(dvc.pid).children() and dvc.poll() is None:
+        time.sleep(0.01)
     return dvc
 
 
