@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-import psutil
+import psutil  # which DVC needs itself
 import pytest
 from test_pipeline import TIMINGS, Clone
 

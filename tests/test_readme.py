@@ -23,7 +23,7 @@ ADAPTED = {
     "dvc queue start -j 1": "dvc queue start -j 1",
     "make table": "make table",
     "make plots": "make plots",
-    "dvc exp apply <name>": "dvc exp apply {best}",
+    "dvc exp apply <name>": "dvc exp apply {name}",
     "python src/predict.py RECORDING.set": "python src/predict.py {recording}",
     "dvc metrics diff main --md": "dvc metrics diff main --md",
     "dvc plots diff main": "dvc plots diff main",
@@ -72,7 +72,7 @@ def test_every_command_of_the_readme_runs(clone):
         if command in BEFORE:
             BEFORE[command](clone)
         if command == "dvc exp apply <name>":
-            words["{best}"] = clone(sys.executable, "src/table.py").splitlines()[1].split()[0]
+            words["{name}"] = clone("dvc", "exp", "list", "--name-only").split()[0]
         line = ADAPTED[command]
         for word, value in words.items():
             line = line.replace(word, value)

@@ -33,6 +33,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary.chmod(0o644)
     try:
         yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
         os.replace(temporary, path)
     except Exception as error:
         # Each library reports a full disk in its own way; by the time it is caught, its half file would be gone.

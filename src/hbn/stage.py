@@ -1,5 +1,6 @@
 """How every stage script runs: checked parameters, one log format, readable errors."""
 
+import fcntl
 import logging
 import os
 import sys
@@ -14,11 +15,6 @@ from joblib import Parallel
 
 from hbn import params
 from hbn.files import HbnError, Store
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +46,11 @@ def alone(script: str) -> Iterator[None]:
     would write the same files. The lock is the system's own, so it ends with its process.
     """
     with open(script) as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
