@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import psutil  # which DVC needs itself
 import pytest
@@ -153,5 +154,42 @@ def test_kill_of_an_experiment(clone):
     clone(*command)
     assert "killed" in clone("dvc", "exp", "list", "--name-only")
     clone.restore()
+    clone("dvc", "repro")
+    assert_undisturbed(clone)
+
+
+@pytest.mark.campaign
+def test_kill_of_the_queue(clone):
+    queue = "dvc", "exp", "run", "--queue", "-S", "challenge1.learning_rate=4e-3", "challenge1"
+
+    def state() -> str:
+        return next(line for line in clone("dvc", "queue", "status").splitlines() if "lost" in line).split()[-1]
+
+    def wait_for(condition) -> None:
+        end = time.monotonic() + 120
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert condition()
+
+    def ours() -> list[psutil.Process]:
+        """All that runs in the clone: the queue's worker, its dvc, its script."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.cwd().startswith(str(clone.root)):
+                    found.append(process)
+        return found
+
+    clone(*queue, "-n", "lost")
+    clone("dvc", "queue", "start")
+    wait_for(lambda: any("src/challenge1.py" in process.cmdline() for process in ours()))
+    for process in ours():
+        process.kill()
+    assert state() == "Running"  # as DVC believes for ever
+    clone("dvc", "queue", "kill", "--force", "lost")
+    assert state() == "Failed"
+    clone(*queue, "-n", "lost-again")
+    clone("dvc", "queue", "start")
+    wait_for(lambda: "lost-again" in clone("dvc", "exp", "list", "--name-only"))
     clone("dvc", "repro")
     assert_undisturbed(clone)
