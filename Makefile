@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro test lint report plots table schema s3 clean
+.PHONY: help repro test campaign lint report plots table schema s3 clean
 
 help:  ## List the targets
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,6 +20,9 @@ repro: .venv/installed  ## Set up and run the whole pipeline; only what changed 
 test: .venv/installed-dev  ## Set up and run the linter and the tests
 	ruff check . && ruff format --check .
 	pytest --numprocesses=2 --dist=loadscope
+
+campaign: .venv/installed-dev  ## Kill every stage at three moments, and see that the next run mends it (minutes)
+	pytest -m 'campaign or not campaign' tests/test_interruption.py
 
 lint: .venv/installed-dev  ## Format and check the code
 	ruff format . && ruff check --fix .

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
 from hbn.files import HbnError, Store, atomic, existing, read_tsv, sha256, write_json, write_text, write_tsv
 from hbn.sources import Source, open_source
-from hbn.stage import data_source, run, scratch, store
+from hbn.stage import data_source, in_parallel, run, scratch, store
 
 log = logging.getLogger(__name__)
 MANIFEST, SELECTION = "manifest.tsv", "selection.tsv"
@@ -119,7 +119,7 @@ def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution)
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
     jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
     if not source.in_threads:
-        work = Parallel(n_jobs=execution.workers, return_as="generator_unordered")(jobs)
+        work = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
         return [*present, *tqdm(work, total=len(order), unit="file", disable=None)]
     with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
         source.progress = bar.update

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -31,7 +31,7 @@ from hbn.files import (
     write_json,
     write_tsv,
 )
-from hbn.stage import data_source, run, store
+from hbn.stage import data_source, in_parallel, run, store
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def main(p, release: str) -> None:
         key = digest([checksum, decisive, code])
         return process(recording, path, checksum, target, p.preprocess, store("preprocessed"), key)
 
-    parallel = Parallel(n_jobs=p.exec.workers, return_as="generator")
+    parallel = in_parallel(p.exec.workers, return_as="generator")
     work = parallel(delayed(job)(recording, path) for recording, path in found)
     reasons = list(tqdm(work, total=len(found), unit="recording", disable=None))
     store("preprocessed").trim(p.exec.scratch_gb)

@@ -23,6 +23,16 @@ SPLIT_OF = {
 }
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A finished build of the miniature, committed, for tests to copy: built once, for it takes a minute."""
+    from test_pipeline import MINIATURE, Clone  # not at the top: most tests need none of it
+
+    clone = Clone(tmp_path_factory.mktemp("built") / "clone", MINIATURE)
+    clone.build()
+    return clone
+
+
 @pytest.fixture
 def tiny_dataset(tmp_path) -> Path:
     """data/dataset below tmp_path (see write_tiny_dataset)."""

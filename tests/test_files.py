@@ -2,6 +2,7 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         fails_midway()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_a_full_disk_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(files.HbnError, match=r"disk is full.*make room"), files.atomic(tmp_path / "x.pt"):
+        raise RuntimeError("file write failed")  # as torch.save says it
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_read_only_hardlink_is_replaced_not_written_through(tmp_path):

@@ -1,5 +1,6 @@
 """The real `dvc` command on miniature cohorts: whole runs, nothing rerun needlessly, no stale data."""
 
+import copy
 import json
 import os
 import shutil
@@ -77,6 +78,35 @@ class Clone:
         self("git", "clean", "-qfd", "metrics", "plots")
         self("dvc", "checkout", "-q")
 
+    def build(self) -> None:
+        """Run and commit the whole pipeline, noting in `duration_s` how long each stage took."""
+        begin, self.duration_s = {}, {}
+        dvc = self.start("dvc", "repro")
+        output = []
+        for line in dvc.stdout:
+            output.append(line)
+            if line.startswith("Running stage"):
+                begin[line.split("'")[1]] = time.monotonic()
+            elif line.startswith("Updating lock"):
+                stage = list(begin)[-1]
+                self.duration_s[stage] = time.monotonic() - begin[stage]
+        assert dvc.wait() == 0, "".join(output)
+        self.commit("first results")
+
+    def start(self, *command: str, **options) -> subprocess.Popen:
+        """Start a command in a process group of its own, its output unbuffered."""
+        environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True, **streams, **options)
+
+    def copy(self, root: Path) -> "Clone":
+        """A copy with DVC caches of its own."""
+        subprocess.run(["cp", "-a", str(self.root), str(root)], check=True)
+        other = copy.copy(self)
+        other.root = root
+        other.environment = {**self.environment, "DVC_SITE_CACHE_DIR": str(root.parent / "site-cache")}
+        return other
+
     def ran(self, output: str) -> set[str]:
         """Names of the stages that a `dvc repro` or `dvc exp run` really ran."""
         lines = [line for line in output.splitlines() if line.startswith("Running stage")]
@@ -84,11 +114,8 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    clone = Clone(tmp_path_factory.mktemp("pipeline") / "clone", MINIATURE)
-    clone("dvc", "repro")
-    clone.commit("first results")
-    return clone
+def clone(built, tmp_path_factory):
+    return built.copy(tmp_path_factory.mktemp("pipeline") / "clone")
 
 
 def finite(value) -> bool:
@@ -135,18 +162,29 @@ def test_an_experiment_reruns_only_what_reads_the_parameter(clone):
     clone.restore()
 
 
-def test_temporary_and_queued_experiments(clone):
-    clone("dvc", "exp", "run", "--temp", "-n", "temporary", "-S", "challenge1.learning_rate=2e-3", "challenge1")
-    clone("dvc", "exp", "run", "--queue", "-n", "queued", "-S", "challenge1.learning_rate=3e-3", "challenge1")
-    clone("dvc", "queue", "start", "-j", "1")
+def test_two_queued_experiments_at_once_give_what_each_gives_alone(clone):
+    changes = {"one": "challenge1.learning_rate=2e-3", "two": "challenge1.learning_rate=3e-3"}
+    for name, change in changes.items():
+        clone("dvc", "exp", "run", "--queue", "-n", f"{name}-queued", "-S", change, "challenge1")
+    clone("dvc", "queue", "start", "-j", "2")
+    together = False
     while "Running" in (shown := clone("dvc", "queue", "status")) or "Queued" in shown:
-        time.sleep(1)
+        together |= shown.count("Running") == 2
+        time.sleep(0.5)
+    assert together
+    for name, change in changes.items():
+        # Nothing that the queue has made may be used again.
+        for made in (".dvc/cache/runs", ".scratch/checkpoints"):
+            shutil.rmtree(clone.root / made)
+        clone("dvc", "exp", "run", "--temp", "-n", f"{name}-alone", "-S", change, "challenge1")
     shown = json.loads(clone("dvc", "exp", "show", "--json"))
-    rates = {
-        e["name"]: e["revs"][0]["data"]["params"]["params.yaml"]["data"]["challenge1"]["learning_rate"]
-        for one in shown for e in one["experiments"] or [] if e["name"] in ("temporary", "queued")
-    }  # fmt: skip
-    assert rates == {"temporary": 2e-3, "queued": 3e-3}
+    found = {e["name"]: e["revs"][0]["data"] for one in shown for e in one["experiments"] or []}
+    for name, rate in (("one", 2e-3), ("two", 3e-3)):
+        queued, alone = found[f"{name}-queued"], found[f"{name}-alone"]
+        assert queued["params"]["params.yaml"]["data"]["challenge1"]["learning_rate"] == rate
+        assert queued["metrics"]["metrics/challenge1.json"] == alone["metrics"]["metrics/challenge1.json"]
+        assert queued["outs"]["models/challenge1.pt"]["hash"] == alone["outs"]["models/challenge1.pt"]["hash"]
+    assert found["one-queued"]["outs"] != found["two-queued"]["outs"]
     assert clone("git", "status", "--porcelain") == ""
 
 

@@ -1,6 +1,13 @@
 """Pieces of the stage scripts whose mistakes whole runs would not show."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
+import psutil  # which DVC needs itself
 import pytest
 import torch
 
@@ -12,6 +19,16 @@ from hbn import bids, events, model, params
 from hbn.training import Dataset
 
 P = params.load()
+SLOW = """
+import sys, time
+sys.path.insert(0, "src")
+from hbn.stage import run
+def main(p, log):
+    for word in ("begin", "end"):
+        print(word, file=open(log, "a"))
+        time.sleep(0.5)
+run(main, reads=())
+"""
 
 
 def test_masks_hide_the_wanted_share_in_blocks_of_space_and_time():
@@ -94,3 +111,29 @@ def test_the_trial_before_is_the_one_right_before():
         ("correct", 1.5),
         (None, None),
     ]
+
+
+def test_a_stage_waits_for_an_earlier_run_of_itself(tmp_path):
+    """As a script does whose `dvc` was killed, and which the next `dvc repro` starts again."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path / "log")]
+    options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "DVC_STAGE": "slow"}, "text": True}
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, **options) for _ in range(2)]
+    said = [one.communicate()[1] for one in both]
+    assert (tmp_path / "log").read_text().split() == ["begin", "end"] * 2
+    assert sorted("waiting for an earlier run" in text for text in said) == [False, True]
+
+
+def test_workers_end_with_their_script():
+    """Left to themselves, joblib's workers idle for minutes, and finish what was under way."""
+    code = "import os, time; from hbn.stage import in_parallel; from joblib import delayed\n"
+    code += "list(in_parallel(2, 'generator')(delayed(os.system)('echo $PPID; sleep 60') for _ in range(2)))"
+    options = {"env": {**os.environ, "PYTHONPATH": "src"}, "cwd": Path(__file__).parents[1], "text": True}
+    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **options)
+    workers = [int(script.stdout.readline()) for _ in range(2)]
+    script.kill()
+    script.wait()
+    end = time.monotonic() + 10
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, workers))

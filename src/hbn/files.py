@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL_BYTES = 1 << 16  # a disk with less is full: what remains is too small for a last block
+
 
 class HbnError(Exception):
     """Something the user can act on: the message says what is wrong, where, and what to do."""
@@ -31,7 +33,17 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary.chmod(0o644)
     try:
         yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
         os.replace(temporary, path)
+    except Exception as error:
+        # Each library reports a full disk in its own way; by the time it is caught, its half file would be gone.
+        if not isinstance(error, HbnError) and shutil.disk_usage(path.parent).free < FULL_BYTES:
+            raise HbnError(
+                f"{path} cannot be written, the disk is full ({error}): make room (`dvc gc --workspace` deletes "
+                "results of other commits, and .scratch can be deleted), then run the same command again"
+            ) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,14 +1,22 @@
 """How every stage script runs: checked parameters, one log format, readable errors."""
 
+import fcntl
 import logging
 import os
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+from joblib import Parallel
+
 from hbn import params
 from hbn.files import HbnError, Store
+
+log = logging.getLogger(__name__)
 
 
 def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
@@ -23,10 +31,27 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
         level=logging.INFO, format=f"%(asctime)s {stage} %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     try:
-        main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
+        with alone(sys.argv[0]) if "DVC_STAGE" in os.environ else nullcontext():
+            main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
     except HbnError as error:
         logging.error("%s", error)
         sys.exit(1)
+
+
+@contextmanager
+def alone(script: str) -> Iterator[None]:
+    """Wait until no other process of this checkout runs `script`.
+
+    A killed `dvc` leaves its script running, and the next `dvc repro` starts another beside it: the two
+    would write the same files. The lock is the system's own, so it ends with its process.
+    """
+    with open(script) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
@@ -42,6 +67,23 @@ def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
             setattr(seen, section, SimpleNamespace())
         setattr(getattr(seen, section), key, getattr(value, key))
     return seen
+
+
+def in_parallel(n_jobs: int, return_as: str) -> Parallel:
+    """Joblib's worker processes, but ending when this process is killed (left to themselves they idle for
+    minutes, and write beside the next run what was under way)."""
+    return Parallel(n_jobs=n_jobs, return_as=return_as, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """End this process within a second of its parent's end."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def data_source(data: SimpleNamespace) -> str:
