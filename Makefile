@@ -21,8 +21,8 @@ test: .venv/installed-dev  ## Set up and run the linter and the tests
 	ruff check . && ruff format --check .
 	pytest --numprocesses=2 --dist=loadscope
 
-campaign: .venv/installed-dev  ## Kill every stage at three moments, and see that the next run mends it (minutes)
-	pytest -m 'campaign or not campaign' tests/test_interruption.py
+campaign: .venv/installed-dev  ## The long tests: every stage killed at three moments, every command of the README
+	pytest -m campaign
 
 lint: .venv/installed-dev  ## Format and check the code
 	ruff format . && ruff check --fix .

@@ -61,10 +61,14 @@ def clone(built, tmp_path_factory) -> Clone:
     return clone
 
 
+def test_the_table_knows_the_commands_of_the_readme():
+    assert set(commands()) == set(ADAPTED), "the table ADAPTED must hold just the commands of README.md"
+
+
+@pytest.mark.campaign  # two minutes
 def test_every_command_of_the_readme_runs(clone):
     """In the order of the README, for later commands show what earlier ones made."""
     found = commands()
-    assert set(found) == set(ADAPTED), "the table ADAPTED must hold just the commands of README.md"
     recording = next((clone.root / "data/raw").rglob("*_eeg.bdf"))
     words = {"{hbn}": str(clone.root.parent / "hbn"), "{recording}": str(recording)}
     clone("cp", "-r", "data/raw/.", "../hbn")

@@ -51,6 +51,8 @@ def alone(script: str) -> Iterator[None]:
         except BlockingIOError:
             log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
             fcntl.flock(file, fcntl.LOCK_EX)
+            if os.getppid() == 1:  # killed so early that the later run came first: its results must stay
+                raise HbnError("the dvc that started this is gone, and a later run has done the work") from None
         yield
 
 
