@@ -12,21 +12,18 @@ import psutil  # which DVC needs itself
 import pytest
 from test_pipeline import TIMINGS, Clone
 
+pytestmark = pytest.mark.campaign
+
 WHO = "dvc", "script", "all"
 MOMENTS = 0.1, 0.5, 0.9  # of the stage's undisturbed duration
 STAGES = (
     *("check_params", "fetch@R1", "preprocess@R1", "cache_windows@R1", "assemble", "pretrain", "challenge1"),
     *("challenge2", "submission", "quantize", "benchmark"),
 )
-# At its three moments each stage meets each kind of kill once; all of them are the campaign.
+# At its three moments each stage meets each kind of kill once.
 CAMPAIGN = [
     (stage, moment, WHO[(i + j) % len(WHO)]) for i, stage in enumerate(STAGES) for j, moment in enumerate(MOMENTS)
 ]
-# What every run of the tests does: each moment, each kind, and each way to work (many files, one, checkpoints).
-SAMPLE = {
-    *(("fetch@R1", 0.5), ("preprocess@R1", 0.9), ("cache_windows@R1", 0.1), ("assemble", 0.5), ("pretrain", 0.5)),
-    *(("challenge1", 0.5), ("challenge2", 0.1), ("submission", 0.1)),
-}
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +75,7 @@ def assert_undisturbed(clone: Clone) -> None:
     assert "up to date" in clone("dvc", "status")
 
 
-@pytest.mark.parametrize(
-    ("stage", "moment", "who"),
-    [pytest.param(*one, marks=() if one[:2] in SAMPLE else pytest.mark.campaign) for one in CAMPAIGN],
-)
+@pytest.mark.parametrize(("stage", "moment", "who"), CAMPAIGN)
 def test_kill_of(clone, stage, moment, who):
     killed = kill(clone, stage, moment, who)
     clone("dvc", "repro")
@@ -158,7 +152,6 @@ def test_kill_of_an_experiment(clone):
     assert_undisturbed(clone)
 
 
-@pytest.mark.campaign
 def test_kill_of_the_queue(clone):
     queue = "dvc", "exp", "run", "--queue", "-S", "challenge1.learning_rate=4e-3", "challenge1"
 
