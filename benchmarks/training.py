@@ -4,7 +4,7 @@
 
 A step is forward, backward, gradient clipping and the optimiser's step, on windows in memory. Ours is the
 network of challenge 1 in batches as params.yaml has them, with the stage's own loss; the others predict a number
-and a probability in batches of PEER_BATCH, since their activations are large. All take turns in one process, on
+and a probability in batches of --peer-batch, since their activations are large. All take turns in one process, on
 one and on all cores; medians, of which the better one counts for each network. The share of the peak is floating
 point operations per second, as PyTorch counts them, over those of a float32 matrix product on as many cores. With a
 GPU, every size is also measured there, compiled and in bfloat16. Without braindecode (requirements-bench.txt)
@@ -32,22 +32,22 @@ from hbn.training import choose_device
 
 TARGET, GPU_TARGET = 100.0, 0.35  # times faster than each other network; share of the GPU's peak for `large`
 SFREQ_HZ = 500
-PEER_BATCH, GPU_BATCH = 16, 1024
+GPU_BATCH = 1024
 TURN_S = 0.5
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def main(n_rounds: int, peer: bool) -> None:
+def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
     choose_device("cpu", 1)
     p = params.load(common.ROOT / "params.yaml")
-    batch_size = {"ours": p.challenge1.batch_size, "reference": PEER_BATCH}
+    batch_size = {"ours": p.challenge1.batch_size, "reference": peer_batch}
     torch.manual_seed(0)
     steps = {
         "ours": own_step(p, p.model.size, batch_size["ours"], CPU),
-        "reference": peer_step(benchmark.Reference(), p.challenge1, PEER_BATCH),
+        "reference": peer_step(benchmark.Reference(), p.challenge1, peer_batch),
     }
     if peer:
-        steps["EEGNeX"], batch_size["EEGNeX"] = peer_step(eegnex(), p.challenge1, PEER_BATCH), PEER_BATCH
+        steps["EEGNeX"], batch_size["EEGNeX"] = peer_step(eegnex(), p.challenge1, peer_batch), peer_batch
     gflop = {name: gflop_of(step) / batch_size[name] for name, step in steps.items()}  # warms up as well
 
     threads = sorted({1, benchmark.CPUS})
@@ -214,6 +214,11 @@ def on_gpu(p: params.Params) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="turns of each network")
+    parser.add_argument("--peer-batch", type=int, default=16, help="batch of the other networks")
     parser.add_argument("--without-peer", action="store_true", help="leave braindecode out")
     arguments = parser.parse_args()
-    main(arguments.rounds, not arguments.without_peer and importlib.util.find_spec("braindecode") is not None)
+    main(
+        arguments.rounds,
+        arguments.peer_batch,
+        not arguments.without_peer and importlib.util.find_spec("braindecode") is not None,
+    )

@@ -12,7 +12,7 @@ from hbn.training import Dataset
 
 
 def test_training_measures_our_network_and_the_reference_without_a_peer():
-    result = last_line("training.py", "--rounds", "1", "--without-peer")
+    result = last_line("training.py", "--rounds", "1", "--peer-batch", "2", "--without-peer")
     assert result["ratio"] is None
     assert result["ratio_reference"] > 1
     assert 0 < result["share_of_peak"] < 1
