@@ -4,10 +4,11 @@
 
 Reads data/dataset and models/encoder.pt, which `dvc repro` makes. Every network is trained on the same trial windows
 of the same participants by the same loop (training.fit) with the settings of params.yaml: ours, with its outcome
-distribution, for as many steps as params.yaml says, the others for as many as --minutes allow, counted
-beforehand from a few steps. Those regress the response time and have a logit for no response. braindecode's networks
-get windows at 100 Hz as in the challenge's start kit, five times faster for them than 500 Hz; the reference
-transformer has a token per sample at 500 Hz. Pretraining needs no labels and is not counted.
+distribution, for as many steps as params.yaml says, the others for as many as --minutes allow, counted beforehand
+from a few steps (ours on exec.threads, the others on all cores). Those regress the response time and have a logit
+for no response. braindecode's networks get windows at 100 Hz as in the challenge's start kit, five times faster for
+them than 500 Hz; the reference transformer has a token per sample at 500 Hz. Pretraining needs no labels and is
+not counted.
 
 Scores are means over seeds; intervals are over test participants. A share of the ceiling (of the simulator's
 ideal observer, metrics/fetch) is the way from knowing nothing to it. Then the same with the trials of only some of
@@ -56,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     p = params.load(common.ROOT / "params.yaml")
     if arguments.bootstrap:
         p = p.model_copy(update={"scores": p.scores.model_copy(update={"n_bootstrap": arguments.bootstrap})})
-    choose_device("cpu", arguments.threads)
+    choose_device("cpu", p.exec.threads)
     challenge1.ENCODER = arguments.encoder.resolve()
     dataset = Dataset.open(arguments.data.resolve(), p.windows.window_s)
     trials = {split: dataset.split_trials(split) for split in ("train", "validation", "test")}
@@ -101,6 +102,7 @@ class Runs:
     def __init__(self, arguments: argparse.Namespace, p: params.Params, dataset: Dataset, trials: dict):
         self.path, self.budget_s = arguments.results.resolve(), 60 * arguments.minutes
         self.p, self.dataset, self.trials = p, dataset, trials
+        self.threads = arguments.threads
         self.fitting: dict[str, int] = {}
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         self.done = {row["key"]: row for row in map(json.loads, lines)}
@@ -111,6 +113,7 @@ class Runs:
             trials = self.trials | {"train": some_participants(self.trials["train"], fraction, seed)}
             trainer = own_trainer(name, self.p, self.dataset, trials) if name in OURS else None
             trainer = trainer or peer_trainer(name, self.p, self.dataset, trials)
+            torch.set_num_threads(self.p.exec.threads if name in OURS else self.threads)
             steps = self.steps(name, trainer)
             begin = time.perf_counter()
             found = trainer(settings(self.p.challenge1, steps, seed))
@@ -400,7 +403,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=3.0, help="training time of each network and seed")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=benchmark.CPUS)
+    parser.add_argument("--threads", type=int, default=benchmark.CPUS, help="of the other networks")
     parser.add_argument("--models", nargs="+", choices=known, default=known)
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.25, 1.0], help="of labels, for ours")
     parser.add_argument("--bootstrap", type=int, help="samples for the intervals; as in params.yaml if not given")
