@@ -38,7 +38,7 @@ from torch.nn import functional as F
 import benchmark
 import challenge1
 from hbn import floors, metrics, model, params
-from hbn.files import digest, read_json, sha256, write_csv
+from hbn.files import code_digest, digest, read_json, sha256, write_csv
 from hbn.training import Dataset, Sampler, choose_device, fit, predict, response_times_s
 
 OURS = ("pretrained", "from_scratch")
@@ -150,8 +150,15 @@ class Runs:
         return self.fitting[kind]
 
     def key(self, name: str, fraction: float, seed: int) -> str:
-        """Of all that decides a result; the time counts only where it does."""
-        about = {"data": self.dataset.sha256, "model": name, "fraction": fraction, "seed": seed}
+        """Of all that decides a result: the code too, or figures of several versions would be mixed."""
+        code = [sha256(path) for path in (__file__, challenge1.__file__)]
+        about = {
+            "code": [*code, code_digest("model", "training")],
+            "data": self.dataset.sha256,
+            "model": name,
+            "fraction": fraction,
+            "seed": seed,
+        }
         about |= {"challenge1": self.p.challenge1.model_dump(), "budget_s": self.budget_s}
         if name in OURS:
             about |= {"network": self.p.model.model_dump()}

@@ -56,7 +56,7 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
     for _ in range(n_rounds):
         for n in threads:
             torch.set_num_threads(n)
-            peaks[n].append(matmul_gflop_per_s(2048, torch.float32, CPU))
+            peaks[n].append(matmul_gflop_per_s(1024, torch.float32, CPU))
             for name, step in steps.items():
                 times_s[name, n] += turn(step)
     rate = {(name, n): batch_size[name] / statistics.median(values) for (name, n), values in times_s.items()}
