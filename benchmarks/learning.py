@@ -104,6 +104,7 @@ class Runs:
         self.p, self.dataset, self.trials = p, dataset, trials
         self.threads = arguments.threads
         self.fitting: dict[str, int] = {}
+        self.validations: dict[str, int] = {}
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         self.done = {row["key"]: row for row in map(json.loads, lines)}
 
@@ -116,7 +117,8 @@ class Runs:
             torch.set_num_threads(self.p.exec.threads if name in OURS else self.threads)
             steps = self.steps(name, trainer)
             begin = time.perf_counter()
-            found = trainer(settings(self.p.challenge1, steps, seed))
+            n = self.validations["ours" if name in OURS else name]
+            found = trainer(settings(self.p.challenge1, steps, seed, n))
             row = {"key": key, "model": name, "fraction": fraction, "seed": seed, "steps": steps}
             row |= {"train_trials": len(trials["train"]), "s": time.perf_counter() - begin}
             row |= dict(zip(("predicted_s", "p_miss"), (x.astype(float).tolist() for x in found()), strict=True))
@@ -145,7 +147,10 @@ class Runs:
             few_s, more_s, twice_s = spent_s(2, 1), spent_s(5, 1), spent_s(2, 2)
             step_s, validation_s = max((more_s - few_s) / 3, 1e-4), max(twice_s - few_s, 0)
             setup_s = max(few_s - 2 * step_s - validation_s, 0)
-            fitting = max(1, int((self.budget_s - setup_s - VALIDATIONS * validation_s) / step_s))
+            # Validations of slow networks may take a quarter of the time, not all of it.
+            n = min(VALIDATIONS, max(1, int(self.budget_s / 4 / max(validation_s, 1e-4))))
+            self.validations[kind] = VALIDATIONS if kind == "ours" else n
+            fitting = max(1, int((self.budget_s - setup_s - n * validation_s) / step_s))
             self.fitting[kind] = min(fitting, self.p.challenge1.steps) if kind == "ours" else fitting
         return self.fitting[kind]
 
@@ -167,7 +172,7 @@ class Runs:
         return digest(about)[:16]
 
 
-def settings(p: params.Training, steps: int, seed: int, validations: int = VALIDATIONS) -> params.Training:
+def settings(p: params.Training, steps: int, seed: int, validations: int) -> params.Training:
     """The training settings of params.yaml, for another number of steps."""
     changed = {"steps": steps, "seed": seed, "warmup_steps": min(p.warmup_steps, 1 + steps // 8)}
     if steps != p.steps:
