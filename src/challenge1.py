@@ -77,6 +77,8 @@ def main(p) -> None:
         for x, y in zip(false_rate, true_rate, strict=True)
     ]
     write_csv(PLOTS / "roc.csv", roc, ["false_positive_rate", "true_positive_rate"])
+    for pretrained in (True, False):
+        checkpoint(p, dataset, pretrained).unlink(missing_ok=True)
 
 
 def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool) -> model.ResponseTime:
@@ -105,12 +107,16 @@ def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: b
     def validate(network: model.ResponseTime) -> float:
         return trial_loss(network, held_out_uv, *held_out[1:], device, p.challenge1).item()
 
-    name = "pretrained" if pretrained else "from_scratch"
-    decides = {"model": p.model.model_dump(), "challenge1": p.challenge1.model_dump(), "start": name}
-    decides["encoder"] = sha256(ENCODER) if pretrained else None
-    checkpoint = checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
-    fit(network, loss, validate, p.challenge1, checkpoint, PLOTS / f"curve_{name}.csv")
+    curve = PLOTS / f"curve_{'pretrained' if pretrained else 'from_scratch'}.csv"
+    fit(network, loss, validate, p.challenge1, checkpoint(p, dataset, pretrained), curve)
     return network
+
+
+def checkpoint(p, dataset: Dataset, pretrained: bool) -> Path:
+    """Where `train` keeps its state until all is done."""
+    decides = {"model": p.model.model_dump(), "challenge1": p.challenge1.model_dump()}
+    decides["encoder"] = sha256(ENCODER) if pretrained else None
+    return checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
 
 
 def trial_loss(

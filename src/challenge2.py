@@ -72,11 +72,11 @@ def participant_features(
     network: model.Factors, dataset: Dataset, people: list[dict[str, str]], device: torch.device
 ) -> np.ndarray:
     """Mean features (P, F) over all windows of each participant."""
-    owner = np.array([row["participant_id"] for row in dataset.cache.recordings])
-    means = []
-    for one in people:
-        windows = dataset.windows[np.isin(dataset.windows[:, 0], np.flatnonzero(owner == one["participant_id"]))]
-        means.append(predict(lambda x_uv: network.features(x_uv.to(device)), dataset, windows).mean(0))
+    windows, owner = dataset.participant_windows(people)
+    means = [
+        predict(lambda x_uv: network.features(x_uv.to(device)), dataset, windows[owner == i]).mean(0)
+        for i in range(len(people))
+    ]
     return np.stack(means).astype(np.float64)
 
 

@@ -148,15 +148,13 @@ def trial_test(dataset: Dataset) -> Test:
 def factor_test(dataset: Dataset) -> Test:
     """The factors of the test participants who have them."""
     people = dataset.split_participants("test", known=bids.FACTORS[0])
-    row = {one["participant_id"]: i for i, one in enumerate(people)}
-    of_recording = np.array([row.get(recording["participant_id"], -1) for recording in dataset.cache.recordings])
-    owner = of_recording[dataset.windows[:, 0]]
+    windows, owner = dataset.participant_windows(people)
     return Test(
-        participant=np.array(list(row)),
+        participant=np.array([one["participant_id"] for one in people]),
         y=bids.factor_values(people),
         measures={"mean_pearson_r": metrics.mean_over_columns(metrics.pearson_r)},
-        windows=dataset.windows[owner >= 0],
-        owner=owner[owner >= 0],
+        windows=windows,
+        owner=owner,
     )
 
 

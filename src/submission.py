@@ -109,10 +109,9 @@ def trials(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, np.nda
 def factors(dataset: Dataset, *splits: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All windows (N, 2) of participants with factors, the factor (N,) each stands for, participants (N,)."""
     people = [one for split in splits for one in dataset.split_participants(split, known=FACTOR)]
-    known = {one["participant_id"]: float(one[FACTOR]) for one in people}
-    participant = np.array([row["participant_id"] for row in dataset.cache.recordings])[dataset.windows[:, 0]]
-    mine = np.isin(participant, list(known))
-    return dataset.windows[mine], np.array([known[name] for name in participant[mine]]), participant[mine]
+    windows, owner = dataset.participant_windows(people)
+    value, participant = (np.array([one[key] for one in people]) for key in (FACTOR, "participant_id"))
+    return windows, value.astype(float)[owner], participant[owner]
 
 
 def fit_readout(

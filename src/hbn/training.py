@@ -75,8 +75,14 @@ class Dataset:
 
     def split_windows(self, split: str) -> np.ndarray:
         """Windows (N, 2) of the participants of one split."""
-        mine = np.array([self.participants[r["participant_id"]]["split"] == split for r in self.cache.recordings])
-        return self.windows[mine[self.windows[:, 0]]]
+        return self.participant_windows([one for one in self.participants.values() if one["split"] == split])[0]
+
+    def participant_windows(self, people: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+        """All windows (N, 2) of some participants, and which of these (N,) each belongs to."""
+        row = {one["participant_id"]: i for i, one in enumerate(people)}
+        of_recording = np.array([row.get(recording["participant_id"], -1) for recording in self.cache.recordings])
+        owner = of_recording[self.windows[:, 0]]
+        return self.windows[owner >= 0], owner[owner >= 0]
 
     def split_trials(self, split: str) -> list[dict[str, str]]:
         """Trials of the participants of one split."""
