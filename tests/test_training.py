@@ -39,7 +39,7 @@ def train(folder: Path, pause_s: float = 0.0, **changes) -> nn.Module:
     def validate(network):
         return (network(x[80:]) - y[80:]).square().mean().item()
 
-    training.fit(network, loss, validate, p, folder / "checkpoint.pt", folder / "curve.csv")
+    training.fit(network, loss, validate, p, folder / "checkpoint.pt", folder / "curve.csv", sampler)
     return network
 
 
