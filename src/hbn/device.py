@@ -46,10 +46,11 @@ def choose(wanted: str) -> torch.device:
     """
     if wanted == "cpu":
         return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", DETERMINISTIC_CUBLAS)  # read when CUDA is initialised
     gpu = torch.device("cuda", int(os.environ["LOCAL_RANK"]) if distributed.is_initialized() else 0)
     # The count asks the driver's management library, which leaves CUDA itself uninitialised in this process.
     found = torch.cuda.device_count() > 0
+    if found:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", DETERMINISTIC_CUBLAS)  # read when CUDA is initialised
     failures = from_all(first_failure(gpu) if found else "PyTorch sees no CUDA device")
     failure = next(filter(None, failures), None)
     if failure is None:
@@ -93,7 +94,8 @@ def first_failure(
     elif status < 0:
         reason = f"crashed with {signal.Signals(-status).name}"
     else:
-        reason = next((line for line in reversed(lines) if line.strip()), f"ended with status {status}")
+        said = (line for line in reversed(lines) if line.strip() and not line.startswith(MARK))
+        reason = next(said, f"ended with status {status}")
     return f"the probe of {device} failed in its step '{step}': {reason}"
 
 

@@ -78,7 +78,6 @@ STEPS_IN_ORDER = {"detect": detect, "tensors": tensors, "training": training, "l
 
 def walk(device: torch.device) -> None:
     """All steps in order, saying on standard output which one begins."""
-    signal.alarm(round(1.1 * LIMIT_S))  # if the run that waits for this one is killed
     torch.use_deterministic_algorithms(True)
     for name, step in STEPS_IN_ORDER.items():
         print(f"{MARK}{name}", flush=True)
@@ -126,4 +125,5 @@ def training_losses(
 
 
 if __name__ == "__main__":
+    signal.alarm(round(1.1 * LIMIT_S))  # should the run that waits for this program be killed
     walk(torch.device(sys.argv[1]))
