@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 import challenge1
 import pretrain
-from hbn import device, params, probe, training
+from hbn import bids, device, model, params, probe, training
 from hbn.files import HbnError, read_csv
 
 REPOSITORY = Path(__file__).parents[1]
@@ -126,6 +126,27 @@ def test_a_training_that_goes_another_way_is_noticed(workspace, monkeypatch):
         probe.loader(CPU)
 
 
+def test_the_arithmetic_of_a_gpu_changes_a_loss_by_rounding_and_the_network_not_at_all():
+    """bfloat16 and compilation, by the tracer that needs no compiler, on the CPU."""
+    torch.manual_seed(0)
+    positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
+    encoder = model.Encoder(positions_m, 100, 2.0, "tiny", 0.1, 64, 0.0)
+    x_uv, mask = 10 * torch.randn(4, 129, 200), torch.rand(4, 20, 129) < 0.5
+    networks = [model.MaskedPretraining(encoder), model.ResponseTime(encoder, 2.0, 0.5)]
+    labels = torch.tensor([0.8, 1.2, 2.0, torch.nan]), torch.ones(4, 2), CPU, params.load().challenge1
+    losses = [
+        lambda network, step: network(x_uv, mask),
+        lambda network, step: challenge1.trial_loss(network, x_uv, *labels),
+    ]
+    for network, loss in zip(networks, losses, strict=True):
+        plain, quick = loss(network, 0), device.fast(loss, network, backend="aot_eager", fullgraph=True)(network, 0)
+        assert quick.dtype == torch.float32
+        assert plain.item() != quick.item() == pytest.approx(plain.item(), rel=0.01)
+        of_plain, of_quick = (torch.autograd.grad(value, encoder.patch.weight)[0] for value in (plain, quick))
+        assert torch.nn.functional.cosine_similarity(of_plain.flatten(), of_quick.flatten(), dim=0) > 0.99
+        assert torch.equal(loss(network, 0), plain)
+
+
 # What each process of torchrun runs: both stages as scripts, then an epoch of everyone's windows.
 TOGETHER = """
 import runpy, sys
@@ -146,7 +167,15 @@ np.savez(f"seen{{device.rank()}}.npz", rows=np.concatenate(mine), sums=np.concat
 CURVES = "plots/pretrain.csv", "plots/challenge1/curve_pretrained.csv", "plots/challenge1/curve_from_scratch.csv"
 
 
-def test_two_processes_train_as_one_does(workspace):
+def interrupted(sampler: training.Sampler, step: int, draw=training.Sampler.__call__) -> np.ndarray:
+    """What a sampler draws, but for a step after the first checkpoint."""
+    if step == 4:
+        raise KeyboardInterrupt
+    return draw(sampler, step)
+
+
+def test_two_processes_train_as_one_does(workspace, monkeypatch):
+    """From nothing, or from where one process was killed; files are written by the first of them."""
     p = params.load()
     pretrain.main(p)
     challenge1.main(p)
@@ -157,14 +186,18 @@ def test_two_processes_train_as_one_does(workspace):
     for path in written:
         Path(path).unlink()
     shutil.rmtree(".scratch")
+    with monkeypatch.context() as during:
+        during.setattr(training.Sampler, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.main(p)
 
     Path("together.py").write_text(TOGETHER.format(src=REPOSITORY / "src"))
-    subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "together.py"],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "DVC_STAGE": "together"},
-        check=True,
-        timeout=300,
+        **{"check": True, "timeout": 300, "stderr": subprocess.PIPE, "text": True},
     )
+    assert run.stderr.count("resuming at step 3 of 6") == 1
     for name in CURVES:
         found = [[float(value) for value in row.values()] for row in read_csv(name)]
         expected = [[float(value) for value in row.values()] for row in alone[name]]
