@@ -173,7 +173,7 @@ def training_loss(network: nn.Module, loss: Loss) -> Callable[[int], Tensor]:
         return lambda step: loss(network, step)
     group = _group_of_gpus() if device.type == "cuda" else None
     # A batch without any answered trial in one process leaves its auxiliary head without a gradient there.
-    options = {"broadcast_buffers": False, "find_unused_parameters": True}
+    options = {"forward_sync_buffers": False, "find_unused_parameters": True}
     return nn.parallel.DistributedDataParallel(_Loss(network, loss), process_group=group, **options)
 
 
