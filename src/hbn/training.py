@@ -164,7 +164,8 @@ def fit(
     with the very weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
     losses that grows while training. Where torchrun started several processes, `loss` is that of
     the process's shard of the global batch, the means over processes count, and the first process
-    writes. Raises HbnError on a loss that is not finite, with the items that `sampler` drew.
+    writes. Raises HbnError on what is not finite, with the items (rows of the
+    training windows or trials) that `sampler` drew for the step.
     """
     home = next(network.parameters()).device
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
