@@ -85,7 +85,7 @@ def test_the_best_average_is_kept_and_training_stops_when_it_no_longer_improves(
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda value: value / 0, "loss inf at step"),
+        (lambda value: value / 0, "loss inf, gradient_norm nan at step"),
         (lambda value: value + (value - value).sqrt(), "gradient_norm nan at step"),
     ],
 )
@@ -104,7 +104,7 @@ def test_what_is_not_finite_stops_with_step_items_and_the_last_good_checkpoint(t
 
 
 def test_divergence_before_the_first_checkpoint_stops_too(tmp_path):
-    with pytest.raises(HbnError, match=r"(loss|norm) (nan|inf) at step \d:.*checkpoint: none yet"):
+    with pytest.raises(HbnError, match=r"norm (nan|inf) at step \d:.*checkpoint: none yet"):
         train(tmp_path, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0)
     assert not (tmp_path / "checkpoint.pt").exists()
 

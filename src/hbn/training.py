@@ -164,8 +164,8 @@ def fit(
     with the very weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
     losses that grows while training. Where torchrun started several processes, `loss` is that of
     the process's shard of the global batch, the means over processes count, and the first process
-    writes. Raises HbnError on what is not finite, with the items (rows of the
-    training windows or trials) that `sampler` drew for the step.
+    writes. Raises HbnError on what is not finite, with the items (rows of the training windows or
+    trials) that `sampler` drew for the step.
     """
     home = next(network.parameters()).device
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -197,12 +197,11 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = p.learning_rate * schedule(step, p.warmup_steps, p.steps)
         network.train()
-        value = training_loss(step)
-        mean = device.mean_of_all(value.item())
-        check_finite(loss=mean)
         optimizer.zero_grad(set_to_none=True)
+        value = training_loss(step)
         value.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), p.gradient_clip)
+        mean = device.mean_of_all(value.item())  # the one moment of a step at which the CPU waits for a GPU
         check_finite(loss=mean, gradient_norm=norm.item())
         optimizer.step()
         running.append(mean)
