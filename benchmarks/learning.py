@@ -256,7 +256,7 @@ def peer_trainer(name: str, p: params.Params, dataset: Dataset, trials: dict) ->
             return trial_loss(output(network, "validation"), rt_s["validation"]).item()
 
         with elsewhere() as folder:
-            fit(network, loss, validate, changed, folder / "checkpoint.pt", folder / "curve.csv")
+            fit(network, loss, validate, changed, folder / "checkpoint.pt", folder / "curve.csv", sampler)
 
         def outputs() -> Outputs:
             found = output(network, "test")

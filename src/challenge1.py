@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hbn import floors, metrics, model
+from hbn.device import first, shard, share
 from hbn.files import HbnError, sha256, write_csv, write_json
 from hbn.stage import run, scratch
 from hbn.training import (
@@ -40,14 +41,15 @@ def main(p) -> None:
             raise HbnError(f"no answered contrast change trial in the {split} split: add its task to data.tasks")
 
     network = train(p, dataset, trials, device, pretrained=True)
+    unprepared = train(p, dataset, trials, device, pretrained=False)
+    if not first():
+        return
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "trial_offset_s": p.windows.trial_offset_s}
     about["settings"] = p.challenge1.model_dump()
     model.save("models/challenge1.pt", network, **about, **dataset.facts)
     outputs = {
         "pretrained": network_outputs(network, dataset, trials["test"], device),
-        "from_scratch": network_outputs(
-            train(p, dataset, trials, device, pretrained=False), dataset, trials["test"], device
-        ),
+        "from_scratch": network_outputs(unprepared, dataset, trials["test"], device),
         **floor_outputs(dataset, trials["train"], trials["test"]),
     }
     test = trials["test"]
@@ -98,8 +100,9 @@ def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: b
         start = moved[:, 1] + rng.integers(-jitter_samples, jitter_samples + 1, size=len(rows))
         start = np.clip(start, 0, last_start[moved[:, 0]])
         shift_s = torch.from_numpy((start - moved[:, 1]) / dataset.cache.sfreq_hz).float()
-        x_uv = dataset.batch_uv(np.stack([moved[:, 0], start], axis=1))
-        return trial_loss(network, x_uv, rt_s[rows] - shift_s, auxiliary[rows], device, p.challenge1)
+        x_uv = dataset.batch_uv(shard(np.stack([moved[:, 0], start], axis=1)))
+        moved_s, sides = rt_s[rows] - shift_s, auxiliary[rows]
+        return trial_loss(network, x_uv, shard(moved_s), shard(sides), device, p.challenge1, share(~moved_s.isnan()))
 
     held_out = tensors(dataset, trials["validation"])
     held_out_uv = dataset.batch_uv(held_out[0])
@@ -108,7 +111,7 @@ def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: b
         return trial_loss(network, held_out_uv, *held_out[1:], device, p.challenge1).item()
 
     curve = PLOTS / f"curve_{'pretrained' if pretrained else 'from_scratch'}.csv"
-    fit(network, loss, validate, p.challenge1, checkpoint(p, dataset, pretrained), curve)
+    fit(network, loss, validate, p.challenge1, checkpoint(p, dataset, pretrained), curve, sampler)
     return network
 
 
@@ -120,15 +123,25 @@ def checkpoint(p, dataset: Dataset, pretrained: bool) -> Path:
 
 
 def trial_loss(
-    network: model.ResponseTime, x_uv: Tensor, rt_s: Tensor, auxiliary: Tensor, device: torch.device, p
+    network: model.ResponseTime,
+    x_uv: Tensor,
+    rt_s: Tensor,
+    auxiliary: Tensor,
+    device: torch.device,
+    p,
+    share_answered: float = 1.0,
 ) -> Tensor:
-    """Cross-entropy of the outcome distribution plus that of side and correctness of the answered."""
+    """Cross-entropy of the outcome distribution plus that of side and correctness of the answered.
+
+    `share_answered` weighs the answered of a shard (see device.share); the trials are shared evenly.
+    """
     rt_s, auxiliary = rt_s.to(device), auxiliary.to(device)
     outcome, side_correct = network.logits(x_uv.to(device))
     value = F.cross_entropy(outcome, network.targets(rt_s, p.target_sd_s))
     known = ~rt_s.isnan()
     if known.any():
-        value = value + p.auxiliary_weight * F.binary_cross_entropy_with_logits(side_correct[known], auxiliary[known])
+        of_answered = F.binary_cross_entropy_with_logits(side_correct[known], auxiliary[known])
+        value = value + p.auxiliary_weight * share_answered * of_answered
     return value
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hbn import model
+from hbn.device import first, shard, share
 from hbn.files import write_json
 from hbn.stage import run, scratch
 from hbn.training import DATASET, Dataset, Sampler, checkpoint_path, choose_device, fit
@@ -53,8 +54,10 @@ def main(p) -> None:
         return block_masks(n, dataset.positions_m, network.encoder.n_tokens, p.windows.window_s, p.pretrain, seed)
 
     def loss(network: model.MaskedPretraining, step: int) -> Tensor:
-        x_uv = dataset.batch_uv(train[sampler(step)]).to(device)
-        return network(x_uv, masks(len(x_uv), [p.pretrain.seed, step]).to(device))
+        rows = sampler(step)
+        mask = masks(len(rows), [p.pretrain.seed, step])
+        x_uv = dataset.batch_uv(train[shard(rows)])
+        return network(x_uv.to(device), shard(mask).to(device)) * share(mask)
 
     held_out_masks = masks(len(held_out), [p.pretrain.seed, 2**31]).to(device)
 
@@ -63,7 +66,9 @@ def main(p) -> None:
 
     decides = {"model": p.model.model_dump(), "pretrain": p.pretrain.model_dump(), "windows": p.windows.window_s}
     checkpoint = checkpoint_path(scratch(), "pretrain", data=dataset.sha256, **decides)
-    fit(network, loss, validate, p.pretrain, checkpoint, Path("plots/pretrain.csv"))
+    fit(network, loss, validate, p.pretrain, checkpoint, Path("plots/pretrain.csv"), sampler)
+    if not first():
+        return
 
     with torch.inference_mode():
         floor = network.baseline(held_out, held_out_masks).item()

@@ -16,6 +16,7 @@ def test_training_measures_our_network_and_the_reference_without_a_peer():
     assert result["ratio"] is None
     assert result["ratio_reference"] > 1
     assert 0 < result["share_of_peak"] < 1
+    assert {"gpu_windows_per_s_tiny", "gpu_share_of_peak_large"} <= set(result)  # null without a GPU
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ ORDER = (
         "transfer",
         "sources",
     ),
-    *("signal", "windows", "splits", "floors", "model", "challenge", "training", "deploy", "export"),
+    *("signal", "windows", "splits", "floors", "model", "challenge", "device", "training", "probe", "deploy", "export"),
     *("repository", "experiments", "figures"),
 )
 NO_TORCH = ORDER[: ORDER.index("model")]

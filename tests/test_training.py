@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hbn import params, training
 from hbn.files import HbnError, read_csv
@@ -19,10 +20,14 @@ SETTINGS = {
     **{"seed": 3, "steps": 60, "batch_size": 8, "learning_rate": 0.01, "weight_decay": 0.01, "warmup_steps": 5},
     **{"gradient_clip": 1.0, "ema_decay": 0.9, "validate_every": 10, "patience": 10},
 }
+SPOILT = 7  # an item
 
 
-def train(folder: Path, pause_s: float = 0.0, **changes) -> nn.Module:
-    """A small regression with dropout, so that any lost random state would show in the weights."""
+def train(folder: Path, pause_s: float = 0.0, spoil: Callable[[Tensor], Tensor] | None = None, **changes) -> nn.Module:
+    """A small regression with dropout, so that any lost random state would show in the weights.
+
+    `spoil` may replace the loss of the batches that hold SPOILT.
+    """
     p = params.Training(**{**SETTINGS, **changes})
     torch.manual_seed(p.seed)
     network = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.3), nn.Linear(16, 1))
@@ -34,12 +39,13 @@ def train(folder: Path, pause_s: float = 0.0, **changes) -> nn.Module:
     def loss(network, step):
         time.sleep(pause_s)
         rows = sampler(step)
-        return (network(x[rows]) - y[rows]).square().mean()
+        value = (network(x[rows]) - y[rows]).square().mean()
+        return spoil(value) if spoil and SPOILT in rows else value
 
     def validate(network):
         return (network(x[80:]) - y[80:]).square().mean().item()
 
-    training.fit(network, loss, validate, p, folder / "checkpoint.pt", folder / "curve.csv")
+    training.fit(network, loss, validate, p, folder / "checkpoint.pt", folder / "curve.csv", sampler)
     return network
 
 
@@ -76,9 +82,31 @@ def test_the_best_average_is_kept_and_training_stops_when_it_no_longer_improves(
     assert reached == pytest.approx(min(curve), rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
-    with pytest.raises(HbnError, match=r"loss (nan|inf) at step \d+"):
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda value: value / 0, "loss inf, gradient_norm nan at step"),
+        (lambda value: value + (value - value).sqrt(), "gradient_norm nan at step"),
+    ],
+)
+def test_what_is_not_finite_stops_with_step_items_and_the_last_good_checkpoint(tmp_path, spoil, said):
+    sampler = training.Sampler(80, 4, SETTINGS["seed"])
+    step = next(step for step in range(20) if SPOILT in sampler(step))
+    assert step > 10  # where the first checkpoint is
+    with pytest.raises(HbnError) as stopped:
+        train(tmp_path, spoil=spoil, batch_size=4)
+    assert f"{said} {step}: " in str(stopped.value)
+    assert f"items {sampler(step).tolist()}; " in str(stopped.value)
+    assert f"last good checkpoint: step 10 in {tmp_path / 'checkpoint.pt'}" in str(stopped.value)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 10
+    assert all(tensor.isfinite().all() for tensor in saved["network"].values())
+
+
+def test_divergence_before_the_first_checkpoint_stops_too(tmp_path):
+    with pytest.raises(HbnError, match=r"norm (nan|inf) at step \d:.*checkpoint: none yet"):
         train(tmp_path, learning_rate=1e30, gradient_clip=1e30, warmup_steps=0)
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_an_epoch_takes_every_item_once_and_depends_on_seed_and_step_alone():
@@ -94,3 +122,10 @@ def test_schedule_warms_up_and_ends_at_zero():
     assert training.schedule(4, 4, 8) == 1.0
     assert training.schedule(6, 4, 8) == pytest.approx(0.5)
     assert math.isclose(training.schedule(8, 4, 8), 0.0, abs_tol=1e-12)
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(monkeypatch):
+    monkeypatch.setattr(training.device, "n_processes", lambda: 4)
+    assert training.Sampler(80, 8, seed=1).batch_size == 8
+    with pytest.raises(HbnError, match="a batch of 6 cannot be shared evenly by 4 processes"):
+        training.Sampler(80, 6, seed=1)

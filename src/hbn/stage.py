@@ -31,7 +31,9 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
         level=logging.INFO, format=f"%(asctime)s {stage} %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     try:
-        with alone(sys.argv[0]) if "DVC_STAGE" in os.environ else nullcontext():
+        # The other processes of torchrun work together with the first, which takes the lock.
+        lock = "DVC_STAGE" in os.environ and os.environ.get("RANK", "0") == "0"
+        with alone(sys.argv[0]) if lock else nullcontext():
             main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
     except HbnError as error:
         logging.error("%s", error)

@@ -1,4 +1,4 @@
-"""The one training loop of all stages, its data, its checkpoints and the choice of device."""
+"""The one training loop of all stages, its data and its checkpoints."""
 
 import logging
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hbn import params
+from hbn import device, params
 from hbn.files import HbnError, atomic, digest, existing, read_csv, read_json, sha256, write_csv
 from hbn.model import Encoder, load_file
 from hbn.windows import WindowCache, samples
@@ -129,89 +129,116 @@ def load_encoder(path: Path | str, dataset: Dataset, p: params.Model) -> Encoder
 
 
 class Sampler:
-    """Which items make the batch of a step: a function of (seed, step) alone, so resuming is exact."""
+    """Which items make the batch of a step: a function of (seed, step) alone, so resuming is exact.
+
+    The batch is the global one, the same in all processes of a distributed run: device.shard gives each its part.
+    """
 
     def __init__(self, n_items: int, batch_size: int, seed: int):
         if n_items < 1:
             raise HbnError("nothing to train on: the training split is empty; raise data.n_participants")
         self.n_items, self.batch_size, self.seed = n_items, min(batch_size, n_items), seed
+        if self.batch_size % device.n_processes():
+            raise HbnError(
+                f"a batch of {self.batch_size} cannot be shared evenly by {device.n_processes()} processes; "
+                "change batch_size or --nproc-per-node"
+            )
         self.batches_per_epoch = n_items // self.batch_size
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __call__(self, step: int) -> np.ndarray:
         epoch, batch = divmod(step, self.batches_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.n_items)
-        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        if epoch != self._epoch:  # drawn once: with millions of windows it takes longer than a step
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.n_items)
+            self._epoch = epoch
+        return self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
 def fit(
     network: nn.Module,
-    loss: Callable[[nn.Module, int], Tensor],
+    loss: device.Loss,
     validate: Callable[[nn.Module], float],
     p: params.Training,
     checkpoint: Path,
     curve: Path,
+    sampler: Sampler,
 ) -> None:
     """Train `network` in place; it ends with the averaged weights of the best validation loss.
 
     `loss(network, step)` must depend on its arguments alone (randomness drawn from torch's global
     generator is seeded by the step). A run killed at any moment goes on from `checkpoint` and ends
     with the very weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
-    losses that grows while training. Raises HbnError on a loss that is not finite.
+    losses that grows while training. Where torchrun started several processes, `loss` is that of
+    the process's shard of the global batch, the means over processes count, and the first process
+    writes. Raises HbnError on what is not finite, with the items (rows of the training windows or
+    trials) that `sampler` drew for the step.
     """
+    home = next(network.parameters()).device
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     decayed, plain = _parameter_groups(network)
     groups = [{"params": decayed, "weight_decay": p.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=p.learning_rate)
     step, history, best, best_state, running = 0, [], math.inf, average, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+    saved = device.from_first(_load(checkpoint) if device.first() else None)
+    if saved:
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
-        average, best_state, best = saved["average"], saved["best_state"], saved["best"]
-        step, history = saved["step"], saved["history"]
+        average, best_state = ({n: t.to(home) for n, t in saved[key].items()} for key in ("average", "best_state"))
+        step, history, best = saved["step"], saved["history"], saved["best"]
         log.info("resuming at step %d of %d", step, p.steps)
 
-    bar = tqdm(total=p.steps, initial=step, unit="step", disable=None)
+    def check_finite(**values: float) -> None:
+        if not all(map(math.isfinite, values.values())):
+            what = ", ".join(f"{name} {value}" for name, value in values.items())
+            good = f"step {history[-1]['step']} in {checkpoint}" if history else "none yet"
+            raise HbnError(
+                f"{what} at step {step}: lower learning_rate or gradient_clip, or look at the training items "
+                f"{sampler(step).tolist()}; last good checkpoint: {good}"
+            )
+
+    training_loss = device.training_loss(network, loss)
+    bar = tqdm(total=p.steps, initial=step, unit="step", disable=None if device.first() else True)
     while step < p.steps and not _converged(history, p.patience):
-        torch.manual_seed(p.seed * 1_000_003 + step)
+        torch.manual_seed(p.seed * 1_000_003 + step + (device.rank() << 40))
         for group in optimizer.param_groups:
             group["lr"] = p.learning_rate * schedule(step, p.warmup_steps, p.steps)
         network.train()
-        value = loss(network, step)
-        if not torch.isfinite(value):
-            raise HbnError(
-                f"loss {value.item()} at step {step}: lower learning_rate or gradient_clip; "
-                f"the last good state is step {history[-1]['step'] if history else 0} in {checkpoint}"
-            )
         optimizer.zero_grad(set_to_none=True)
+        value = training_loss(step)
         value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), p.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), p.gradient_clip)
+        mean = device.mean_of_all(value.item())  # the one moment of a step at which the CPU waits for a GPU
+        check_finite(loss=mean, gradient_norm=norm.item())
         optimizer.step()
-        step += 1
-        running.append(value.item())
+        running.append(mean)
         with torch.no_grad():
-            decay = min(p.ema_decay, step / (step + 10))
+            decay = min(p.ema_decay, (step + 1) / (step + 11))
             for name, tensor in network.state_dict().items():
                 average[name].lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average[name].copy_(tensor)
         bar.update()
-        if step % p.validate_every == 0 or step == p.steps:
-            score = _validate_average(network, average, validate)
-            history.append({"step": step, "train": float(np.mean(running)), "validation": score})
+        if (step + 1) % p.validate_every == 0 or step + 1 == p.steps:
+            score = device.from_first(_validate_average(network, average, validate))
+            check_finite(validation_loss=score)
+            history.append({"step": step + 1, "train": float(np.mean(running)), "validation": score})
             running = []
             if score < best:
                 best, best_state = score, {name: tensor.clone() for name, tensor in average.items()}
             bar.set_postfix(train=f"{history[-1]['train']:.4f}", validation=f"{score:.4f}")
-            write_csv(curve, history, ["step", "train", "validation"])
-            with atomic(checkpoint) as temporary:
-                torch.save(
-                    {
-                        **{"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average},
-                        **{"best_state": best_state, "best": best, "step": step, "history": history},
-                    },
-                    temporary,
-                )
+            if device.first():
+                write_csv(curve, history, ["step", "train", "validation"])
+                with atomic(checkpoint) as temporary:
+                    torch.save(
+                        {
+                            **{"network": network.state_dict(), "optimizer": optimizer.state_dict()},
+                            **{"average": average, "best_state": best_state, "best": best},
+                            **{"step": step + 1, "history": history},
+                        },
+                        temporary,
+                    )
+        step += 1
     bar.close()
-    write_csv(curve, history, ["step", "train", "validation"])
+    if device.first():
+        write_csv(curve, history, ["step", "train", "validation"])
     network.load_state_dict(best_state)
     network.eval()
     log.info("best validation loss %.4f, %d steps", best, step)
@@ -234,13 +261,12 @@ def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
     return scratch / "checkpoints" / f"{stage}-{digest({'code': code, **decides})[:16]}.pt"
 
 
-def choose_device(device: str, threads: int) -> torch.device:
-    """Set up deterministic arithmetic and return the device that `exec.device` asks for."""
+def choose_device(wanted: str, threads: int) -> torch.device:
+    """Set up deterministic arithmetic, join the processes of torchrun, return the device for `exec.device`."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise HbnError("exec.device is cuda, but PyTorch sees no CUDA device; set it to cpu or auto")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    device.join()
+    return device.choose(wanted)
 
 
 def predict(
@@ -252,6 +278,11 @@ def predict(
             network(dataset.batch_uv(windows[i : i + batch_size])).cpu() for i in range(0, len(windows), batch_size)
         ]
     return torch.cat(parts).numpy()
+
+
+def _load(checkpoint: Path) -> dict | None:
+    """A checkpoint, on the CPU whatever device it is of; None if there is none."""
+    return torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint.exists() else None
 
 
 def _validate_average(network: nn.Module, average: dict[str, Tensor], validate: Callable[[nn.Module], float]) -> float:
