@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from joblib import delayed
 from tqdm import tqdm
 
 from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
@@ -28,6 +28,7 @@ from hbn.stage import data_source, in_parallel, run, scratch, store
 
 log = logging.getLogger(__name__)
 MANIFEST, SELECTION = "manifest.tsv", "selection.tsv"
+CHECKSUMS = "checksums.tsv"  # in the scratch folder
 OWN_FILES = (MANIFEST, SELECTION, ".bidsignore")
 AGE_GROUPS_FROM_YEARS = (0, 8, 10, 13)  # about the quartiles of HBN-EEG
 SPARE_BYTES = 1e9  # left free on the disk
@@ -60,14 +61,18 @@ def main(p, release: str, *options: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to fetch, and what of it is not yet in the scratch store."""
+    """What to fetch, and which of the files are in the scratch store."""
 
     table: list[dict]  # participants.tsv
     recordings: dict[Recording, list[str]]  # all that the source lists
     chosen: list[Recording]
     selection: list[dict]
-    wanted: list[str]
+    present: dict[str, str]  # SHA-256 by path
     absent: list[str]
+
+    @property
+    def wanted(self) -> list[str]:
+        return [*self.present, *self.absent]
 
     @classmethod
     def make(cls, data, release: str, source: Source, stored: Store) -> "Plan":
@@ -75,7 +80,7 @@ class Plan:
         if "participants.tsv" not in common:
             raise HbnError(f"{release}: the source lists no participants.tsv")
         place = scratch() / "participants" / f"{source.fingerprint('participants.tsv')}.tsv"
-        bring(source, "participants.tsv", place, stored)
+        bring(source, "participants.tsv", place, stored, recorded().get(source.fingerprint("participants.tsv"), ""))
         table = read_tsv(place)
         shutil.rmtree(place.parent, ignore_errors=True)
         there = sorted({name for one in recordings for name in (one.task, one.column)})
@@ -89,8 +94,10 @@ class Plan:
             )
         chosen = sorted(one for one in recordings if one.participant_id in people and one.is_selected(data.tasks))
         wanted = common + [path for one in chosen for path in recordings[one]]
-        absent = [path for path in wanted if not stored.has(source.fingerprint(path))]
-        return cls(table, recordings, chosen, selection, wanted, absent)
+        known = recorded()
+        keys = {path: source.fingerprint(path) for path in wanted}
+        present = {path: known[key] for path, key in keys.items() if key in known and stored.has(key)}
+        return cls(table, recordings, chosen, selection, present, [path for path in wanted if path not in present])
 
     def estimate(self, release: str, source: Source) -> None:
         """Log how much there is to do; HbnError if the disk cannot hold it."""
@@ -112,19 +119,17 @@ class Plan:
 
 def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution) -> list[dict]:
     """Bring all wanted files to `target`, several at once; the rows of the manifest."""
-    absent = set(plan.absent)
-    present = [bring(source, path, target / path, stored) for path in plan.wanted if path not in absent]
-    started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in absent)
+    manifest = [bring(source, path, target / path, stored, checksum) for path, checksum in plan.present.items()]
+    started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in plan.absent)
     # Long files first, so that none is left alone at the end.
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
     jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
     if not source.in_threads:
         work = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
-        return [*present, *tqdm(work, total=len(order), unit="file", disable=None)]
+        return [*manifest, *tqdm(work, total=len(order), unit="file", disable=None)]
     with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
         source.progress = bar.update
-        work = Parallel(n_jobs=execution.transfers, backend="threading", return_as="generator_unordered")(jobs)
-        manifest = [*present, *work]
+        manifest += in_parallel(execution.transfers, return_as="generator_unordered", backend="threading")(jobs)
     seconds = time.monotonic() - started_s
     if order:
         log.info("%d files, %.3f GB in %.1f s, %.1f MB/s", len(order), n_bytes / 1e9, seconds, n_bytes / seconds / 1e6)
@@ -204,30 +209,36 @@ def balanced(table: list[dict]) -> list[str]:
     return sorted(keys, key=keys.get)
 
 
-def bring(source: Source, path: str, destination: Path, stored: Store) -> dict:
-    """One file to its final name, from the scratch store if it was fetched before; its row of the manifest."""
+def bring(source: Source, path: str, destination: Path, stored: Store, checksum: str = "") -> dict:
+    """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
     key = source.fingerprint(path)
-    if not (stored.fetch(key, destination) and is_right(source, path, destination)):
-        with atomic(destination) as temporary:
-            source.write(path, temporary)
-        if path.endswith(EEG_SUFFIXES) and is_placeholder(destination):
-            destination.unlink()
-            raise HbnError(
-                f"{path} is a placeholder at the source, not a recording: get the file there "
-                f"(`datalad get {path}`), or use data.preset: hbn"
-            )
+    if not (checksum and stored.fetch(key, destination) and is_right(destination, checksum)):
+        with atomic(destination, durable=False) as temporary:
+            checksum = source.write(path, temporary) or sha256(temporary)
+            if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
+                raise HbnError(
+                    f"{path} is a placeholder at the source, not a recording: get the file there "
+                    f"(`datalad get {path}`), or use data.preset: hbn"
+                )
         stored.put(key, destination)
-    return {"path": path, "bytes": destination.stat().st_size, "sha256": sha256(destination)}
+        with open(scratch() / CHECKSUMS, "a") as record:
+            record.write(f"{key}\t{checksum}\n")
+    return {"path": path, "bytes": destination.stat().st_size, "sha256": checksum}
 
 
-def is_right(source: Source, path: str, file: Path) -> bool:
-    """Whether what the scratch store holds is still what the source lists."""
-    try:
-        source.check(path, file)
-    except HbnError as error:
-        log.warning("the scratch store is damaged, fetching again: %s", error)
-        return False
-    return True
+def is_right(file: Path, checksum: str) -> bool:
+    """Whether what the scratch store holds is still what was fetched."""
+    found = sha256(file)
+    if found != checksum:
+        log.warning("the scratch store is damaged, fetching again: %s has SHA-256 %s, not %s", file, found, checksum)
+    return found == checksum
+
+
+def recorded() -> dict[str, str]:
+    """SHA-256 of all that was ever fetched into the scratch store, by fingerprint."""
+    record = scratch() / CHECKSUMS
+    lines = record.read_text(errors="replace").splitlines() if record.exists() else []
+    return dict(line.split("\t") for line in lines if line.count("\t") == 1)
 
 
 def report(release: str, p, plan: Plan, manifest: list[dict], source: Source) -> None:
