@@ -7,7 +7,8 @@ Writes data/raw/<release>/ with manifest.tsv (path, bytes, sha256) and
 
 Files come through the scratch store: what was fetched before is not fetched again, and a killed
 fetch goes on where it was. `python src/fetch.py R1 --estimate` only tells how much there is to
-fetch; `--refresh` looks again what the source has, which otherwise happens when something is absent.
+fetch (and how long it takes from a bucket); `--refresh` looks again what the source has, which
+otherwise happens when something is absent.
 """
 
 import logging
@@ -16,6 +17,7 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from joblib import delayed
@@ -25,6 +27,7 @@ from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
 from hbn.files import HbnError, Store, atomic, existing, read_tsv, sha256, write_json, write_text, write_tsv
 from hbn.sources import Source, open_source
 from hbn.stage import data_source, in_parallel, run, scratch, store
+from hbn.transfer import S3Source
 
 log = logging.getLogger(__name__)
 MANIFEST, SELECTION = "manifest.tsv", "selection.tsv"
@@ -47,7 +50,7 @@ def main(p, release: str, *options: str) -> None:
         plan = Plan.make(p.data, release, source, stored)
     plan.estimate(release, source)
     if "--estimate" in options:
-        return
+        return tell_time(release, source, plan, p.exec.transfers)
     shutil.rmtree(target, ignore_errors=True)
     manifest = transfer(source, plan, target, stored, p.exec)
     stored.trim(p.exec.scratch_gb)
@@ -115,6 +118,22 @@ class Plan:
                 f"{release}: {n_bytes / 1e9:.1f} GB to fetch, but the disk has {free / 1e9:.1f} GB free (1 GB of it "
                 "spare); choose fewer with data.n_participants, data.tasks or data.releases"
             )
+
+
+def tell_time(release: str, source: Source, plan: Plan, transfers: int) -> None:
+    """Log how long the transfer from a bucket will take, by the beginnings of a few files fetched at once."""
+    sizes = {path: source.size(path) for path in plan.absent if source.size(path)}
+    if not (isinstance(source, S3Source) and sizes):
+        return
+    longest = sorted(sizes, key=sizes.get)[-transfers:]
+    started_s = time.monotonic()
+    n_bytes = sum(in_parallel(transfers, "generator_unordered", "threading")(map(delayed(source.sample), longest)))
+    bytes_per_s = n_bytes / (time.monotonic() - started_s)
+    log.info(
+        "%s: about %s at %.3g MB/s, as measured on %.1f MB of %d files (not kept)",
+        *(release, timedelta(seconds=round(sum(sizes.values()) / bytes_per_s)), bytes_per_s / 1e6),
+        *(n_bytes / 1e6, len(longest)),
+    )
 
 
 def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution) -> list[dict]:

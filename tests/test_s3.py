@@ -3,6 +3,7 @@
 import http.client
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -170,6 +171,25 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         fetch.main(settings(way.url, n_participants=1), "R1", "--refresh")
         assert way.requests
         assert all("list-type" in path for path in way.requests)
+
+
+def test_the_estimate_tells_the_time_at_the_measured_rate(server, settings, tmp_path, caplog):
+    caplog.set_level("INFO")
+    with proxy(server, lambda path, n: "503" if n == 1 else "", pause_s=0.02) as way:
+        fetch.main(settings(way.url), "R1", "--estimate")
+        pattern = r"about (\d+):(\d\d):(\d\d) at (\S+) MB/s, as measured on (\S+) MB of 4 files"
+        said = re.search(pattern, caplog.text)
+        hours, minutes, seconds, rate, measured = map(float, said.groups())
+        assert set(way.ranges) == {f"bytes=0-{transfer.SAMPLE_BYTES - 1}"}
+        wanted = sum((server.tree / path).stat().st_size for path in resting(server)) / 1e6
+        assert measured < wanted / 2
+        assert hours * 3600 + minutes * 60 + seconds == pytest.approx(wanted / rate, abs=1)
+        assert not (tmp_path / "data").exists()
+        fetch.main(settings(way.url), "R1")
+        caplog.clear()
+        fetch.main(settings(way.url), "R1", "--estimate")
+        assert "about" not in caplog.text  # all is there
+    assert tree(tmp_path / "data/raw/R1") == resting(server)
 
 
 def test_a_damaged_scratch_file_is_fetched_again(server, settings, tmp_path):

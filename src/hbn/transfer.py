@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import urllib3
@@ -21,6 +22,7 @@ from hbn.files import HbnError, digest, read_json, write_json
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 18  # what one transfer holds in memory; it should fit a processor's cache
+SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
 TRIES = 8  # in a row, without a byte gained
 MISMATCHES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
@@ -95,6 +97,20 @@ class S3Source:
             shutil.move(file.name, destination)
         return checksum
 
+    def sample(self, path: str) -> int:
+        """Receive the first SAMPLE_BYTES of a file, without keeping them; how many there were."""
+        headers = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
+
+        def receive() -> int:
+            response = self.pool.request("GET", self._address(path), headers=headers, preload_content=False)
+            try:
+                _raise_for(response)
+                return len(response.read(SAMPLE_BYTES))
+            finally:
+                response.close()
+
+        return self._persist(path, receive)
+
     def _fill(self, path: str, arrived: "Arrived") -> str:
         """Download what is lacking, however often the connection breaks, until the content is right; its SHA-256."""
         failures = mismatches = 0
@@ -168,21 +184,24 @@ class S3Source:
 
     def _list(self) -> dict[str, tuple[int, str]]:
         """Ask the bucket, and keep its answer."""
-        failures = 0
-        while True:
-            try:
-                found = self.fs.find(f"{self.bucket}/{self.prefix}".rstrip("/"), detail=True)
-                break
-            except Exception as error:
-                problem = _passing(error, self.url)
-                failures += 1
-                self._pause(failures, problem, "the listing")
-        skip = len(f"{self.bucket}/{self.prefix}".rstrip("/")) + 1
-        files = {name[skip:]: (int(one["size"]), one["ETag"].strip('"')) for name, one in found.items()}
+        root = f"{self.bucket}/{self.prefix}".rstrip("/")
+        found = self._persist("the listing", lambda: self.fs.find(root, detail=True))
+        files = {name[len(root) + 1 :]: (int(one["size"]), one["ETag"].strip('"')) for name, one in found.items()}
         if "participants.tsv" not in files:
             raise HbnError(f"{self.url} is no BIDS release ({len(files)} files listed, no participants.tsv)")
         write_json(self.saved, files)
         return files
+
+    def _persist(self, what: str, attempt: Callable[[], Any]) -> Any:
+        """What `attempt` returns, once it does."""
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except Exception as error:  # as in `_fill`
+                problem = _passing(error, self.url)
+            failures += 1
+            self._pause(failures, problem, what)
 
     def _pause(self, failures: int, problem: Exception, what: str) -> None:
         """Wait longer after each failure; HbnError after the last or past the time limit."""
