@@ -1,7 +1,7 @@
 """One release, from wherever data.preset or data.url points, as a BIDS tree on disk.
 
 Reads  data.preset or data.url: simulated, an S3 bucket or a local folder
-Writes data/raw/<release>/ with manifest.tsv (path, bytes, sha256) and
+Writes data/raw/<release>/ with manifest.tsv (path, bytes, md5 or sha256) and
                            selection.tsv (each participant: chosen or not, and why)
        metrics/fetch/<release>.json
 
@@ -24,7 +24,7 @@ from joblib import delayed
 from tqdm import tqdm
 
 from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
-from hbn.files import HbnError, Store, atomic, existing, read_tsv, sha256, write_json, write_text, write_tsv
+from hbn.files import HbnError, Store, atomic, checksum, existing, read_tsv, write_json, write_text, write_tsv
 from hbn.sources import Source, open_source
 from hbn.stage import data_source, in_parallel, run, scratch, store
 from hbn.transfer import S3Source
@@ -56,7 +56,7 @@ def main(p, release: str, *options: str) -> None:
     stored.trim(p.exec.scratch_gb)
 
     manifest.sort(key=lambda row: row["path"])
-    write_tsv(target / MANIFEST, manifest, ["path", "bytes", "sha256"])
+    write_tsv(target / MANIFEST, manifest, ["path", "bytes", "md5", "sha256"])
     write_tsv(target / SELECTION, plan.selection, ["participant_id", "chosen", "reason"])
     write_text(target / ".bidsignore", f"{MANIFEST}\n{SELECTION}\n")
     report(release, p, plan, manifest, source)
@@ -70,7 +70,7 @@ class Plan:
     recordings: dict[Recording, list[str]]  # all that the source lists
     chosen: list[Recording]
     selection: list[dict]
-    present: dict[str, str]  # SHA-256 by path
+    present: dict[str, str]  # checksum by path
     absent: list[str]
 
     @property
@@ -138,7 +138,7 @@ def tell_time(release: str, source: Source, plan: Plan, transfers: int) -> None:
 
 def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution) -> list[dict]:
     """Bring all wanted files to `target`, several at once; the rows of the manifest."""
-    manifest = [bring(source, path, target / path, stored, checksum) for path, checksum in plan.present.items()]
+    manifest = [bring(source, path, target / path, stored, known) for path, known in plan.present.items()]
     started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in plan.absent)
     # Long files first, so that none is left alone at the end.
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
@@ -228,12 +228,12 @@ def balanced(table: list[dict]) -> list[str]:
     return sorted(keys, key=keys.get)
 
 
-def bring(source: Source, path: str, destination: Path, stored: Store, checksum: str = "") -> dict:
+def bring(source: Source, path: str, destination: Path, stored: Store, known: str = "") -> dict:
     """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
     key = source.fingerprint(path)
-    if not (checksum and stored.fetch(key, destination) and is_right(destination, checksum)):
+    if not (known and stored.fetch(key, destination) and is_right(destination, known)):
         with atomic(destination, durable=False) as temporary:
-            checksum = source.write(path, temporary) or sha256(temporary)
+            known = source.write(path, temporary) or checksum(temporary)
             if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
                 raise HbnError(
                     f"{path} is a placeholder at the source, not a recording: get the file there "
@@ -241,20 +241,21 @@ def bring(source: Source, path: str, destination: Path, stored: Store, checksum:
                 )
         stored.put(key, destination)
         with open(scratch() / CHECKSUMS, "a") as record:
-            record.write(f"{key}\t{checksum}\n")
-    return {"path": path, "bytes": destination.stat().st_size, "sha256": checksum}
+            record.write(f"{key}\t{known}\n")
+    algorithm, _, value = known.partition(":")
+    return {"path": path, "bytes": destination.stat().st_size, algorithm: value}
 
 
-def is_right(file: Path, checksum: str) -> bool:
+def is_right(file: Path, known: str) -> bool:
     """Whether what the scratch store holds is still what was fetched."""
-    found = sha256(file)
-    if found != checksum:
-        log.warning("the scratch store is damaged, fetching again: %s has SHA-256 %s, not %s", file, found, checksum)
-    return found == checksum
+    found = checksum(file, known.partition(":")[0])
+    if found != known:
+        log.warning("the scratch store is damaged, fetching again: %s has %s, not %s", file, found, known)
+    return found == known
 
 
 def recorded() -> dict[str, str]:
-    """SHA-256 of all that was ever fetched into the scratch store, by fingerprint."""
+    """Checksums of all that was ever fetched into the scratch store, by fingerprint."""
     record = scratch() / CHECKSUMS
     lines = record.read_text(errors="replace").splitlines() if record.exists() else []
     return dict(line.split("\t") for line in lines if line.count("\t") == 1)

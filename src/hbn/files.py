@@ -107,6 +107,13 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def checksum(path: Path | str, algorithm: str = "sha256") -> str:
+    """Digest of a file's content as 'sha256:<hexadecimal>', or by another algorithm of hashlib."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return f"{algorithm}:{found.hexdigest()}"
+
+
 def digest(content: object) -> str:
     """SHA-256 of a JSON-able value (dict order does not matter), in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

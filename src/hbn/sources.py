@@ -49,7 +49,7 @@ class Source(Protocol):
         """Bytes of a file; None where that is known only once it is made."""
 
     def write(self, path: str, destination: Path) -> str | None:
-        """Write one file and verify it; its SHA-256, unless finding that out took another reading."""
+        """Write one file and verify it; its checksum (as files.checksum) if that took no other reading."""
 
     def facts(self, chosen: list[Recording]) -> dict:
         """What the source can tell about itself, for the metrics file."""

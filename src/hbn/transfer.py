@@ -82,10 +82,10 @@ class S3Source:
         return {}
 
     def write(self, path: str, destination: Path) -> str:
-        """Download to `destination`, going on with what an earlier run has left; its SHA-256 in hexadecimal."""
+        """Download to `destination`, going on with what an earlier run has left; its checksum (as files.checksum)."""
         if self.size(path) <= CHUNK_BYTES:  # not worth continuing
             with open(destination, "w+b", buffering=0) as file:
-                return self._fill(path, Arrived(file))
+                return self._fill(path, Arrived(file, self._algorithm(path)))
         part = self.partial / self.fingerprint(path)
         part.parent.mkdir(parents=True, exist_ok=True)
         file = open(part, "a+b", buffering=0)  # noqa: SIM115
@@ -93,7 +93,7 @@ class S3Source:
             file.close()
             file = open(destination, "w+b", buffering=0)  # noqa: SIM115
         with file:
-            checksum = self._fill(path, Arrived(file))
+            checksum = self._fill(path, Arrived(file, self._algorithm(path)))
             shutil.move(file.name, destination)
         return checksum
 
@@ -112,7 +112,7 @@ class S3Source:
         return self._persist(path, receive)
 
     def _fill(self, path: str, arrived: "Arrived") -> str:
-        """Download what is lacking, however often the connection breaks, until the content is right; its SHA-256."""
+        """Download what is lacking, however often the connection breaks, until the content is right; its checksum."""
         failures = mismatches = 0
         self.progress(arrived.n_bytes)
         while True:
@@ -120,7 +120,7 @@ class S3Source:
             try:
                 self._receive(path, arrived)
                 self._check(path, arrived)
-                return arrived.sha256.hexdigest()
+                return f"{arrived.digest.name}:{arrived.digest.hexdigest()}"
             except Mismatch as error:
                 problem, mismatches = error, mismatches + 1
                 self.progress(-arrived.n_bytes)
@@ -168,9 +168,12 @@ class S3Source:
         n_bytes, etag = self.files[path]
         if arrived.n_bytes != n_bytes:
             raise Mismatch(f"{self.url}/{path}: {arrived.n_bytes} bytes arrived, the bucket lists {n_bytes}")
-        md5 = arrived.md5.hexdigest()
-        if len(etag) == 32 and md5 != etag:  # else of several parts, or encrypted: no MD5 of the content
+        if arrived.digest.name == "md5" and (md5 := arrived.digest.hexdigest()) != etag:
             raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
+
+    def _algorithm(self, path: str) -> str:
+        """MD5 where the ETag is one; that of an object of several parts, or encrypted, tells nothing of its content."""
+        return "md5" if len(self.files[path][1]) == 32 else "sha256"
 
     def _address(self, path: str) -> str:
         """The URL of a file: signed by s3fs, unless anonymous."""
@@ -244,13 +247,13 @@ class S3Source:
 
 
 class Arrived:
-    """An open, unbuffered file, and the digests of what it holds."""
+    """An open, unbuffered file, and the digest of what it holds."""
 
     # More transfers computing at once than there are processors only take them, and their caches, from each other.
     turn = threading.BoundedSemaphore(os.cpu_count())
 
-    def __init__(self, file: FileIO):
-        self.file = file
+    def __init__(self, file: FileIO, algorithm: str):
+        self.file, self.algorithm = file, algorithm
         self._forget()
         file.seek(0)
         while chunk := file.read(CHUNK_BYTES):
@@ -268,12 +271,11 @@ class Arrived:
         self._forget()
 
     def _forget(self) -> None:
-        self.n_bytes, self.md5, self.sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self.n_bytes, self.digest = 0, hashlib.new(self.algorithm, usedforsecurity=False)
 
     def _count(self, chunk: bytes) -> None:
         self.n_bytes += len(chunk)
-        self.md5.update(chunk)
-        self.sha256.update(chunk)
+        self.digest.update(chunk)
 
 
 def _is_ours(file: FileIO, path: Path) -> bool:
