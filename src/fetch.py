@@ -1,13 +1,14 @@
 """One release, from wherever data.preset or data.url points, as a BIDS tree on disk.
 
 Reads  data.preset or data.url: simulated, an S3 bucket or a local folder
-Writes data/raw/<release>/ with manifest.tsv (path, bytes, sha256) and
+Writes data/raw/<release>/ with manifest.tsv (path, bytes, md5 or sha256) and
                            selection.tsv (each participant: chosen or not, and why)
        metrics/fetch/<release>.json
 
 Files come through the scratch store: what was fetched before is not fetched again, and a killed
 fetch goes on where it was. `python src/fetch.py R1 --estimate` only tells how much there is to
-fetch; `--refresh` looks again what the source has, which otherwise happens when something is absent.
+fetch (and how long it takes from a bucket); `--refresh` looks again what the source has, which
+otherwise happens when something is absent.
 """
 
 import logging
@@ -16,18 +17,21 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from joblib import delayed
 from tqdm import tqdm
 
 from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
-from hbn.files import HbnError, Store, atomic, existing, read_tsv, sha256, write_json, write_text, write_tsv
+from hbn.files import HbnError, Store, atomic, checksum, existing, read_tsv, write_json, write_text, write_tsv
 from hbn.sources import Source, open_source
 from hbn.stage import data_source, in_parallel, run, scratch, store
+from hbn.transfer import S3Source
 
 log = logging.getLogger(__name__)
 MANIFEST, SELECTION = "manifest.tsv", "selection.tsv"
+CHECKSUMS = "checksums.tsv"  # in the scratch folder
 OWN_FILES = (MANIFEST, SELECTION, ".bidsignore")
 AGE_GROUPS_FROM_YEARS = (0, 8, 10, 13)  # about the quartiles of HBN-EEG
 SPARE_BYTES = 1e9  # left free on the disk
@@ -46,13 +50,13 @@ def main(p, release: str, *options: str) -> None:
         plan = Plan.make(p.data, release, source, stored)
     plan.estimate(release, source)
     if "--estimate" in options:
-        return
+        return tell_time(release, source, plan, p.exec.transfers)
     shutil.rmtree(target, ignore_errors=True)
     manifest = transfer(source, plan, target, stored, p.exec)
     stored.trim(p.exec.scratch_gb)
 
     manifest.sort(key=lambda row: row["path"])
-    write_tsv(target / MANIFEST, manifest, ["path", "bytes", "sha256"])
+    write_tsv(target / MANIFEST, manifest, ["path", "bytes", "md5", "sha256"])
     write_tsv(target / SELECTION, plan.selection, ["participant_id", "chosen", "reason"])
     write_text(target / ".bidsignore", f"{MANIFEST}\n{SELECTION}\n")
     report(release, p, plan, manifest, source)
@@ -60,14 +64,18 @@ def main(p, release: str, *options: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to fetch, and what of it is not yet in the scratch store."""
+    """What to fetch, and which of the files are in the scratch store."""
 
     table: list[dict]  # participants.tsv
     recordings: dict[Recording, list[str]]  # all that the source lists
     chosen: list[Recording]
     selection: list[dict]
-    wanted: list[str]
+    present: dict[str, str]  # checksum by path
     absent: list[str]
+
+    @property
+    def wanted(self) -> list[str]:
+        return [*self.present, *self.absent]
 
     @classmethod
     def make(cls, data, release: str, source: Source, stored: Store) -> "Plan":
@@ -75,7 +83,7 @@ class Plan:
         if "participants.tsv" not in common:
             raise HbnError(f"{release}: the source lists no participants.tsv")
         place = scratch() / "participants" / f"{source.fingerprint('participants.tsv')}.tsv"
-        bring(source, "participants.tsv", place, stored)
+        bring(source, "participants.tsv", place, stored, recorded().get(source.fingerprint("participants.tsv"), ""))
         table = read_tsv(place)
         shutil.rmtree(place.parent, ignore_errors=True)
         there = sorted({name for one in recordings for name in (one.task, one.column)})
@@ -89,8 +97,10 @@ class Plan:
             )
         chosen = sorted(one for one in recordings if one.participant_id in people and one.is_selected(data.tasks))
         wanted = common + [path for one in chosen for path in recordings[one]]
-        absent = [path for path in wanted if not stored.has(source.fingerprint(path))]
-        return cls(table, recordings, chosen, selection, wanted, absent)
+        known = recorded()
+        keys = {path: source.fingerprint(path) for path in wanted}
+        present = {path: known[key] for path, key in keys.items() if key in known and stored.has(key)}
+        return cls(table, recordings, chosen, selection, present, [path for path in wanted if path not in present])
 
     def estimate(self, release: str, source: Source) -> None:
         """Log how much there is to do; HbnError if the disk cannot hold it."""
@@ -110,21 +120,35 @@ class Plan:
             )
 
 
+def tell_time(release: str, source: Source, plan: Plan, transfers: int) -> None:
+    """Log how long the transfer from a bucket will take, by the beginnings of a few files fetched at once."""
+    sizes = {path: source.size(path) for path in plan.absent if source.size(path)}
+    if not (isinstance(source, S3Source) and sizes):
+        return
+    longest = sorted(sizes, key=sizes.get)[-transfers:]
+    started_s = time.monotonic()
+    n_bytes = sum(in_parallel(transfers, "generator_unordered", "threading")(map(delayed(source.sample), longest)))
+    bytes_per_s = n_bytes / (time.monotonic() - started_s)
+    log.info(
+        "%s: about %s at %.3g MB/s, as measured on %.1f MB of %d files (not kept)",
+        *(release, timedelta(seconds=round(sum(sizes.values()) / bytes_per_s)), bytes_per_s / 1e6),
+        *(n_bytes / 1e6, len(longest)),
+    )
+
+
 def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution) -> list[dict]:
     """Bring all wanted files to `target`, several at once; the rows of the manifest."""
-    absent = set(plan.absent)
-    present = [bring(source, path, target / path, stored) for path in plan.wanted if path not in absent]
-    started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in absent)
+    manifest = [bring(source, path, target / path, stored, known) for path, known in plan.present.items()]
+    started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in plan.absent)
     # Long files first, so that none is left alone at the end.
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
     jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
     if not source.in_threads:
         work = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
-        return [*present, *tqdm(work, total=len(order), unit="file", disable=None)]
+        return [*manifest, *tqdm(work, total=len(order), unit="file", disable=None)]
     with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
         source.progress = bar.update
-        work = Parallel(n_jobs=execution.transfers, backend="threading", return_as="generator_unordered")(jobs)
-        manifest = [*present, *work]
+        manifest += in_parallel(execution.transfers, return_as="generator_unordered", backend="threading")(jobs)
     seconds = time.monotonic() - started_s
     if order:
         log.info("%d files, %.3f GB in %.1f s, %.1f MB/s", len(order), n_bytes / 1e9, seconds, n_bytes / seconds / 1e6)
@@ -204,30 +228,37 @@ def balanced(table: list[dict]) -> list[str]:
     return sorted(keys, key=keys.get)
 
 
-def bring(source: Source, path: str, destination: Path, stored: Store) -> dict:
-    """One file to its final name, from the scratch store if it was fetched before; its row of the manifest."""
+def bring(source: Source, path: str, destination: Path, stored: Store, known: str = "") -> dict:
+    """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
     key = source.fingerprint(path)
-    if not (stored.fetch(key, destination) and is_right(source, path, destination)):
-        with atomic(destination) as temporary:
-            source.write(path, temporary)
-        if path.endswith(EEG_SUFFIXES) and is_placeholder(destination):
-            destination.unlink()
-            raise HbnError(
-                f"{path} is a placeholder at the source, not a recording: get the file there "
-                f"(`datalad get {path}`), or use data.preset: hbn"
-            )
+    if not (known and stored.fetch(key, destination) and is_right(destination, known)):
+        with atomic(destination, durable=False) as temporary:
+            known = source.write(path, temporary) or checksum(temporary)
+            if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
+                raise HbnError(
+                    f"{path} is a placeholder at the source, not a recording: get the file there "
+                    f"(`datalad get {path}`), or use data.preset: hbn"
+                )
         stored.put(key, destination)
-    return {"path": path, "bytes": destination.stat().st_size, "sha256": sha256(destination)}
+        with open(scratch() / CHECKSUMS, "a") as record:
+            record.write(f"{key}\t{known}\n")
+    algorithm, _, value = known.partition(":")
+    return {"path": path, "bytes": destination.stat().st_size, algorithm: value}
 
 
-def is_right(source: Source, path: str, file: Path) -> bool:
-    """Whether what the scratch store holds is still what the source lists."""
-    try:
-        source.check(path, file)
-    except HbnError as error:
-        log.warning("the scratch store is damaged, fetching again: %s", error)
-        return False
-    return True
+def is_right(file: Path, known: str) -> bool:
+    """Whether what the scratch store holds is still what was fetched."""
+    found = checksum(file, known.partition(":")[0])
+    if found != known:
+        log.warning("the scratch store is damaged, fetching again: %s has %s, not %s", file, found, known)
+    return found == known
+
+
+def recorded() -> dict[str, str]:
+    """Checksums of all that was ever fetched into the scratch store, by fingerprint."""
+    record = scratch() / CHECKSUMS
+    lines = record.read_text(errors="replace").splitlines() if record.exists() else []
+    return dict(line.split("\t") for line in lines if line.count("\t") == 1)
 
 
 def report(release: str, p, plan: Plan, manifest: list[dict], source: Source) -> None:

@@ -41,7 +41,7 @@ def main(p, release: str) -> None:
     target = Path("data/preprocessed") / release
     shutil.rmtree(target, ignore_errors=True)
     manifest = existing(raw / "manifest.tsv", made_by=f"fetch@{release}")
-    checksums = {row["path"]: row["sha256"] for row in read_tsv(manifest)}
+    checksums = {row.pop("path"): row for row in read_tsv(manifest)}
     code = [code_digest("signal", "bids"), sha256(__file__)]
     found = bids.recordings(raw)
     if not found:
@@ -52,6 +52,7 @@ def main(p, release: str) -> None:
         checksum = checksums.get(path.relative_to(raw).as_posix())
         if checksum is None:
             raise HbnError(f"{path} is not listed in {manifest}; run `dvc repro -f fetch@{release}`")
+        checksum = {name: checksum[name] for name in ("md5", "sha256") if checksum.get(name, "n/a") != "n/a"}
         key = digest([checksum, decisive, code])
         return process(recording, path, checksum, target, p.preprocess, store("preprocessed"), key)
 
@@ -76,7 +77,7 @@ def main(p, release: str) -> None:
 
 
 def process(
-    recording: bids.Recording, path: Path, checksum: str, target: Path, p, scratch: Store, key: str
+    recording: bids.Recording, path: Path, checksum: dict, target: Path, p, scratch: Store, key: str
 ) -> bids.UnusableRecording | None:
     """Make one recording's two files, from the scratch store if it was made before; or say why not."""
     out = target / recording.participant_id / f"{recording.stem}_eeg.npy"
@@ -91,7 +92,7 @@ def process(
         return error
     with atomic(out) as temporary, open(temporary, "wb") as file:
         np.save(file, array)
-    write_json(side, {**facts, "source_sha256": checksum})
+    write_json(side, facts | {f"source_{name}": value for name, value in checksum.items()})
     scratch.put(f"{key}.npy", out)
     scratch.put(f"{key}.json", side)
     return None

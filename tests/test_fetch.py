@@ -83,6 +83,20 @@ def test_an_interrupted_fetch_leaves_no_half_file_and_goes_on(settings, tmp_path
     )  # eight files were already there
 
 
+def test_damage_in_the_scratch_store_is_noticed_by_the_recorded_checksum(settings, tmp_path, caplog):
+    fetch.main(settings(1), "R1")
+    right = tree(tmp_path / "data/raw/R1")
+    victim = max((tmp_path / ".scratch/raw").glob("*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[1000] ^= 1
+    victim.write_bytes(content)
+    with open(tmp_path / ".scratch" / fetch.CHECKSUMS, "a") as record:
+        record.write("half a li")  # as the loss of power may leave it
+    fetch.main(settings(1), "R1")
+    assert "the scratch store is damaged" in caplog.text
+    assert tree(tmp_path / "data/raw/R1") == right
+
+
 def test_a_local_folder_gives_the_same_files_as_its_source(settings, tmp_path):
     fetch.main(settings(3), "R1")
     (tmp_path / "data/raw/R1").rename(tmp_path / "R1")

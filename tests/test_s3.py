@@ -3,6 +3,7 @@
 import http.client
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from ruamel.yaml import YAML
 
 import fetch
 from hbn import params, stage, transfer
-from hbn.files import HbnError, read_json, read_tsv, sha256
+from hbn.files import HbnError, checksum, read_json, read_tsv, sha256
 
 REPOSITORY = Path(__file__).parents[1]
 HBN = "fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_R1"
@@ -144,8 +145,10 @@ def resting(server, n_participants=3) -> dict[str, str]:
 def test_every_preset_by_its_public_prefix(server, settings, tmp_path, preset):
     fetch.main(settings(server.url, preset=preset), "R1")
     found = tree(tmp_path / "data/raw/R1")
-    manifest = {row["path"]: row["sha256"] for row in read_tsv(tmp_path / "data/raw/R1/manifest.tsv")}
-    assert manifest == found
+    manifest = read_tsv(tmp_path / "data/raw/R1/manifest.tsv")
+    assert {row["path"] for row in manifest} == set(found)
+    for row in manifest:  # what the server lists is the MD5
+        assert (row["md5"], row["sha256"]) == (checksum(tmp_path / "data/raw/R1" / row["path"], "md5")[4:], "n/a")
     if preset in ("hbn", "openneuro"):
         assert found == resting(server)
     assert any(path.endswith(".bdf" if "challenge" in preset else ".set") for path in found)
@@ -170,6 +173,25 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         fetch.main(settings(way.url, n_participants=1), "R1", "--refresh")
         assert way.requests
         assert all("list-type" in path for path in way.requests)
+
+
+def test_the_estimate_tells_the_time_at_the_measured_rate(server, settings, tmp_path, caplog):
+    caplog.set_level("INFO")
+    with proxy(server, lambda path, n: "503" if n == 1 else "", pause_s=0.02) as way:
+        fetch.main(settings(way.url), "R1", "--estimate")
+        pattern = r"about (\d+):(\d\d):(\d\d) at (\S+) MB/s, as measured on (\S+) MB of 4 files"
+        said = re.search(pattern, caplog.text)
+        hours, minutes, seconds, rate, measured = map(float, said.groups())
+        assert set(way.ranges) == {f"bytes=0-{transfer.SAMPLE_BYTES - 1}"}
+        wanted = sum((server.tree / path).stat().st_size for path in resting(server)) / 1e6
+        assert measured < wanted / 2
+        assert hours * 3600 + minutes * 60 + seconds == pytest.approx(wanted / rate, abs=1)
+        assert not (tmp_path / "data").exists()
+        fetch.main(settings(way.url), "R1")
+        caplog.clear()
+        fetch.main(settings(way.url), "R1", "--estimate")
+        assert "about" not in caplog.text  # all is there
+    assert tree(tmp_path / "data/raw/R1") == resting(server)
 
 
 def test_a_damaged_scratch_file_is_fetched_again(server, settings, tmp_path):
@@ -204,7 +226,8 @@ def test_an_object_of_several_parts_has_no_md5_but_its_size_is_checked(server, t
     with proxy(server, lambda path, n: ("drop", "truncate", "")[n - 1] if "list-type" not in path else "") as way:
         source = transfer.S3Source("s3://nmdatasets/parts", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
         assert "-" in source.files["participants.tsv"][1]
-        source.write("participants.tsv", tmp_path / "it")
+        found = source.write("participants.tsv", tmp_path / "it")
+    assert found == f"sha256:{sha256(tmp_path / 'it')}"
     assert (tmp_path / "it").read_bytes() == content
 
 

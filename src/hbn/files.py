@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,22 +18,21 @@ class HbnError(Exception):
 
 
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; it becomes `path` only if the block succeeds.
+def atomic(path: Path | str, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; what the block writes there becomes `path` only if it succeeds.
 
     An output of another stage may be a read-only hardlink into the DVC cache, so files are
-    always replaced and never written in place.
+    always replaced and never written in place. What is verified before each use need not be `durable`,
+    that is on the disk before it has its name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o644)
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
+        if durable:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
         os.replace(temporary, path)
     except Exception as error:
         # Each library reports a full disk in its own way; by the time it is caught, its half file would be gone.
@@ -109,6 +107,13 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def checksum(path: Path | str, algorithm: str = "sha256") -> str:
+    """Digest of a file's content as 'sha256:<hexadecimal>', or by another algorithm of hashlib."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return f"{algorithm}:{found.hexdigest()}"
+
+
 def digest(content: object) -> str:
     """SHA-256 of a JSON-able value (dict order does not matter), in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -122,14 +127,17 @@ def code_digest(*modules: str) -> str:
 
 def link(source: Path, destination: Path) -> None:
     """Hardlink `source` to `destination` atomically, or copy where links are not possible."""
-    with atomic(destination) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copyfile(source, temporary)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, destination)
+    except FileNotFoundError:
+        raise
+    except OSError:  # something is there, or links are not possible
+        with atomic(destination) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
 
 
 class Store:

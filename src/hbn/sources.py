@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -47,11 +48,8 @@ class Source(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes of a file; None where that is known only once it is made."""
 
-    def write(self, path: str, destination: Path) -> None:
-        """Write one file and `check` it; the caller provides a temporary destination."""
-
-    def check(self, path: str, file: Path) -> None:
-        """Raise HbnError unless `file` holds what the source lists as `path`."""
+    def write(self, path: str, destination: Path) -> str | None:
+        """Write one file and verify it; its checksum (as files.checksum) if that took no other reading."""
 
     def facts(self, chosen: list[Recording]) -> dict:
         """What the source can tell about itself, for the metrics file."""
@@ -79,6 +77,7 @@ class FolderSource:
     in_threads, is_saved = True, False
 
     def __init__(self, root: Path):
+        self.progress: Callable[[int], None] = lambda n_bytes: None
         if not (root / "participants.tsv").exists():
             raise HbnError(f"data.url: {root} is no BIDS release (it has no participants.tsv)")
         self.root = root
@@ -104,11 +103,9 @@ class FolderSource:
                 f"run `datalad get {path}` in {self.root}, or use data.preset: hbn"
             )
         shutil.copyfile(self.root / path, destination)
-        self.check(path, destination)
-
-    def check(self, path: str, file: Path) -> None:
-        if (found := file.stat().st_size) != self.size(path):
-            raise HbnError(f"{file} has {found} bytes, {self.root / path} has {self.size(path)}")
+        if (found := destination.stat().st_size) != self.size(path):
+            raise HbnError(f"{destination} has {found} bytes, {self.root / path} has {self.size(path)}")
+        self.progress(found)
 
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
@@ -152,9 +149,6 @@ class SimulatedSource:
 
     def size(self, path: str) -> None:
         return None
-
-    def check(self, path: str, file: Path) -> None:
-        """Whatever was simulated is right."""
 
     def fingerprint(self, path: str) -> str:
         return digest([self.key, path, self.metadata.fingerprint(self._origin(path)) if self.metadata else None])

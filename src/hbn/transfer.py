@@ -6,11 +6,14 @@ import hashlib
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
+from urllib.parse import quote
 
 import urllib3
 
@@ -18,7 +21,8 @@ from hbn.bids import Recording
 from hbn.files import HbnError, digest, read_json, write_json
 
 log = logging.getLogger(__name__)
-CHUNK_BYTES = 1 << 20  # what one transfer holds in memory
+CHUNK_BYTES = 1 << 18  # what one transfer holds in memory; it should fit a processor's cache
+SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
 TRIES = 8  # in a row, without a byte gained
 MISMATCHES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
@@ -77,66 +81,67 @@ class S3Source:
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
 
-    def check(self, path: str, file: Path) -> None:
-        """Raise Mismatch unless size and, where the ETag is an MD5 (uploaded in one part), content are as listed."""
-        n_bytes, etag = self.files[path]
-        if (found := file.stat().st_size) != n_bytes:
-            raise Mismatch(f"{self.url}/{path}: {found} bytes arrived, the bucket lists {n_bytes}")
-        if len(etag) != 32:  # of several parts, or encrypted: no MD5 of the content
-            return
-        with open(file, "rb") as content:
-            md5 = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if md5 != etag:
-            raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
-
-    def write(self, path: str, destination: Path) -> None:
-        """Download to `destination`, going on with what an earlier run has left."""
+    def write(self, path: str, destination: Path) -> str:
+        """Download to `destination`, going on with what an earlier run has left; its checksum (as files.checksum)."""
         if self.size(path) <= CHUNK_BYTES:  # not worth continuing
-            with open(destination, "wb") as file:
-                return self._fill(path, file)
+            with open(destination, "w+b", buffering=0) as file:
+                return self._fill(path, Arrived(file, self._algorithm(path)))
         part = self.partial / self.fingerprint(path)
         part.parent.mkdir(parents=True, exist_ok=True)
-        file = open(part, "ab")  # noqa: SIM115
+        file = open(part, "a+b", buffering=0)  # noqa: SIM115
         if not _is_ours(file, part):  # another process is fetching the same object
             file.close()
-            file = open(destination, "wb")  # noqa: SIM115
+            file = open(destination, "w+b", buffering=0)  # noqa: SIM115
         with file:
-            self.progress(file.seek(0, os.SEEK_END))
-            self._fill(path, file)
+            checksum = self._fill(path, Arrived(file, self._algorithm(path)))
             shutil.move(file.name, destination)
+        return checksum
 
-    def _fill(self, path: str, file: BinaryIO) -> None:
-        """Download what `file` lacks, however often the connection breaks, until its content is right."""
-        failures = mismatches = 0
-        while True:
-            start = file.seek(0, os.SEEK_END)
+    def sample(self, path: str) -> int:
+        """Receive the first SAMPLE_BYTES of a file, without keeping them; how many there were."""
+        headers = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
+
+        def receive() -> int:
+            response = self.pool.request("GET", self._address(path), headers=headers, preload_content=False)
             try:
-                self._receive(path, file, start)
-                return self.check(path, Path(file.name))
+                _raise_for(response)
+                return len(response.read(SAMPLE_BYTES))
+            finally:
+                response.close()
+
+        return self._persist(path, receive)
+
+    def _fill(self, path: str, arrived: "Arrived") -> str:
+        """Download what is lacking, however often the connection breaks, until the content is right; its checksum."""
+        failures = mismatches = 0
+        self.progress(arrived.n_bytes)
+        while True:
+            start = arrived.n_bytes
+            try:
+                self._receive(path, arrived)
+                self._check(path, arrived)
+                return f"{arrived.digest.name}:{arrived.digest.hexdigest()}"
             except Mismatch as error:
                 problem, mismatches = error, mismatches + 1
-                self.progress(-file.tell())
-                file.seek(0)
-                file.truncate()
+                self.progress(-arrived.n_bytes)
+                arrived.clear()
                 if mismatches == MISMATCHES:
                     raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
             except HbnError:
                 raise
             except Exception as error:  # s3fs, botocore, aiohttp and the operating system each have their own
                 problem = _passing(error, f"{self.url}/{path}")
-            failures = 1 if file.seek(0, os.SEEK_END) > start else failures + 1
+            failures = 1 if arrived.n_bytes > start else failures + 1
             self._pause(failures, problem, path)
 
-    def _receive(self, path: str, file: BinaryIO, start: int) -> None:
-        """Append the bytes from `start` on.
-
-        s3fs says where the object is (signed, unless anonymous); urllib3 gets it, at a third of its cost.
-        """
+    def _receive(self, path: str, arrived: "Arrived") -> None:
+        """Append the bytes that are lacking."""
         n_bytes, etag = self.files[path]
+        start = arrived.n_bytes
         if start == n_bytes:
             return
-        url = self.fs.url(f"{self.bucket}/{self.prefix}/{path}".replace("//", "/"), expires=3600)
         headers = {"Range": f"bytes={start}-"} if start else {}
+        url = self._address(path)
         response = self.pool.request("GET", url, headers=headers, preload_content=False, decode_content=False)
         try:
             _raise_for(response)
@@ -144,40 +149,62 @@ class S3Source:
                 raise HbnError(f"{self.url}/{path} has changed since it was listed; run fetch.py with --refresh")
             if start and response.status != 206:  # the server sends all of it
                 self.progress(-start)
-                file.seek(0)
-                file.truncate()
+                arrived.clear()
             for chunk in response.stream(CHUNK_BYTES):
-                file.write(chunk)
+                arrived.append(chunk)
                 self.progress(len(chunk))
-                if file.tell() > n_bytes:
+                if arrived.n_bytes > n_bytes:
                     raise Mismatch(f"{self.url}/{path}: more than the {n_bytes} bytes listed arrived")
                 self._within_limit()
         except BaseException:
             response.close()  # with what is left on the way
             raise
-        finally:
-            file.flush()
         response.release_conn()
-        if file.tell() < n_bytes:
-            raise ConnectionError(f"the connection ended after {file.tell()} of {n_bytes} bytes")
+        if arrived.n_bytes < n_bytes:
+            raise ConnectionError(f"the connection ended after {arrived.n_bytes} of {n_bytes} bytes")
+
+    def _check(self, path: str, arrived: "Arrived") -> None:
+        """Raise Mismatch unless size and, where the ETag is an MD5 (uploaded in one part), content are as listed."""
+        n_bytes, etag = self.files[path]
+        if arrived.n_bytes != n_bytes:
+            raise Mismatch(f"{self.url}/{path}: {arrived.n_bytes} bytes arrived, the bucket lists {n_bytes}")
+        if arrived.digest.name == "md5" and (md5 := arrived.digest.hexdigest()) != etag:
+            raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
+
+    def _algorithm(self, path: str) -> str:
+        """MD5 where the ETag is one; that of an object of several parts, or encrypted, tells nothing of its content."""
+        return "md5" if len(self.files[path][1]) == 32 else "sha256"
+
+    def _address(self, path: str) -> str:
+        """The URL of a file: signed by s3fs, unless anonymous."""
+        if self.anonymous:
+            return f"{self._root}/{quote(path)}"
+        return self.fs.url(f"{self.bucket}/{self.prefix}/{path}".replace("//", "/"), expires=3600)
+
+    @cached_property
+    def _root(self) -> str:
+        return self.fs.url(f"{self.bucket}/{self.prefix}/participants.tsv".replace("//", "/")).rpartition("/")[0]
 
     def _list(self) -> dict[str, tuple[int, str]]:
         """Ask the bucket, and keep its answer."""
-        failures = 0
-        while True:
-            try:
-                found = self.fs.find(f"{self.bucket}/{self.prefix}".rstrip("/"), detail=True)
-                break
-            except Exception as error:
-                problem = _passing(error, self.url)
-                failures += 1
-                self._pause(failures, problem, "the listing")
-        skip = len(f"{self.bucket}/{self.prefix}".rstrip("/")) + 1
-        files = {name[skip:]: (int(one["size"]), one["ETag"].strip('"')) for name, one in found.items()}
+        root = f"{self.bucket}/{self.prefix}".rstrip("/")
+        found = self._persist("the listing", lambda: self.fs.find(root, detail=True))
+        files = {name[len(root) + 1 :]: (int(one["size"]), one["ETag"].strip('"')) for name, one in found.items()}
         if "participants.tsv" not in files:
             raise HbnError(f"{self.url} is no BIDS release ({len(files)} files listed, no participants.tsv)")
         write_json(self.saved, files)
         return files
+
+    def _persist(self, what: str, attempt: Callable[[], Any]) -> Any:
+        """What `attempt` returns, once it does."""
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except Exception as error:  # as in `_fill`
+                problem = _passing(error, self.url)
+            failures += 1
+            self._pause(failures, problem, what)
 
     def _pause(self, failures: int, problem: Exception, what: str) -> None:
         """Wait longer after each failure; HbnError after the last or past the time limit."""
@@ -219,7 +246,39 @@ class S3Source:
         )
 
 
-def _is_ours(file: BinaryIO, path: Path) -> bool:
+class Arrived:
+    """An open, unbuffered file, and the digest of what it holds."""
+
+    # More transfers computing at once than there are processors only take them, and their caches, from each other.
+    turn = threading.BoundedSemaphore(os.cpu_count())
+
+    def __init__(self, file: FileIO, algorithm: str):
+        self.file, self.algorithm = file, algorithm
+        self._forget()
+        file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            self._count(chunk)
+
+    def append(self, chunk: bytes) -> None:
+        with self.turn:
+            if self.file.write(chunk) != len(chunk):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._count(chunk)
+
+    def clear(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.n_bytes, self.digest = 0, hashlib.new(self.algorithm, usedforsecurity=False)
+
+    def _count(self, chunk: bytes) -> None:
+        self.n_bytes += len(chunk)
+        self.digest.update(chunk)
+
+
+def _is_ours(file: FileIO, path: Path) -> bool:
     """Lock an open partial file; False when another process has it, or has just finished with it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
