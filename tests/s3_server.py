@@ -20,6 +20,7 @@ BUCKETS = ("fcp-indi", "openneuro.org", "nmdatasets", "dvc-remote")
 PUBLIC = BUCKETS[:3]  # readable without credentials
 ADMIN = {"AWS_ACCESS_KEY_ID": "test-admin", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 START_S = 60
+TASKS = ("RestingState", "contrastChangeDetection_1")  # of a simulated release
 
 
 class Server:
@@ -130,15 +131,15 @@ def _is_free(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) != 0
 
 
-def simulate(folder: Path, release: str, n_participants: int, **simulator) -> Path:
-    """Write a small simulated release as BIDS, and return its folder."""
+def simulate(folder: Path, release: str, n_participants: int, tasks: tuple[str, ...] = TASKS, **simulator) -> Path:
+    """Write a small simulated release as BIDS, of participants who have all of `tasks`, and return its folder."""
     from hbn import params
     from hbn.bids import Recording
     from hbn.sources import SimulatedSource
 
     p = params.load(Path(__file__).parents[1] / "params.yaml").simulator.model_copy(update=simulator)
     source = SimulatedSource(release, p)
-    tasks, people = ("RestingState", "contrastChangeDetection_1"), sorted(source.rows)
+    people = sorted(source.rows)
     kept = {path: Recording.of(path) for path in source.paths() if path.startswith("sub-")}
     with_all = [name for name in people if {r.column for r in kept.values() if r.participant_id == name} >= set(tasks)]
     for path in source.paths():

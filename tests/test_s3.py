@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from hbn import params, stage, transfer
 from hbn.files import HbnError, checksum, read_json, read_tsv, sha256
 
 REPOSITORY = Path(__file__).parents[1]
+KINDS = ("503", "drop", "truncate", "corrupt", "delay")
 HBN = "fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_R1"
 
 
@@ -205,10 +206,8 @@ def test_a_damaged_scratch_file_is_fetched_again(server, settings, tmp_path):
 
 
 def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_path, caplog):
-    kinds = ("503", "drop", "truncate", "corrupt", "delay")
-
     def fault(path, n):  # each path meets its own order of faults, then gets through
-        order = random.Random(path.rpartition("/")[2]).sample(kinds, 2)
+        order = random.Random(path.rpartition("/")[2]).sample(KINDS, 2)
         return order[n - 1] if n <= len(order) and "list-type" not in path else "503" if n == 1 else ""
 
     with proxy(server, fault) as way:
@@ -251,26 +250,46 @@ def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
         fetch.main(settings(server.url, preset="openneuro"), "R99")
 
 
-def test_killed_at_several_moments_it_goes_on_and_no_file_is_half_written(server, tmp_path):
+def test_killed_at_ten_moments_on_a_faulty_way_every_file_is_right_in_the_end(server, tmp_path):
     content = YAML(typ="safe").load(REPOSITORY / "params.yaml")
-    sizes = sum((server.tree / path).stat().st_size for path in resting(server))
-    moments = sorted(random.Random(1).random() for _ in range(6))
-    with proxy(server, pause_s=0.005) as way:
+    wanted = resting(server)
+    sizes = sum((server.tree / path).stat().st_size for path in wanted if path.endswith("_eeg.set"))
+    rng = random.Random(1)
+    moments = sorted(rng.uniform(0, 0.95) * sizes for _ in range(10))  # bytes on disk; small files come last
+    assert moments[-1] > 2 / 3 * sizes  # then one of three recordings is complete
+
+    def arrived():
+        files = [file for root, _, names in os.walk(tmp_path / ".scratch") for file in (Path(root) / n for n in names)]
+        with suppress(FileNotFoundError):  # moved meanwhile
+            return sum(file.stat().st_size for file in files)
+        return 0
+
+    def fault(path, n):  # every third request for a path, each time another fault
+        order = random.Random(path.rpartition("/")[2]).sample(KINDS, len(KINDS))
+        return order[n // 3 % len(order)] if n % 3 == 1 and "list-type" not in path else ""
+
+    with proxy(server, fault, pause_s=0.005) as way:
         content["data"] |= {"preset": "hbn", "endpoint_url": way.url, "tasks": ["RestingState"], "n_participants": 0}
-        content["exec"]["transfers"] = 3
+        content["exec"] |= {"transfers": 2, "transfer_timeout_s": 1.0}
         YAML().dump(content, tmp_path / "params.yaml")
         command = [sys.executable, REPOSITORY / "src/fetch.py", "R1"]
-        killed = 0
         for moment in moments:
             with open(tmp_path / "log", "ab") as log:
                 process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, env=os.environ)
-            while process.poll() is None and way.n_bytes < moment * sizes:
-                time.sleep(0.002)
+            while process.poll() is None and arrived() < moment:
+                time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
+            assert process.wait() == -signal.SIGKILL
             there = {path: sha for path, sha in tree(tmp_path / "data/raw/R1").items() if "/." not in f"/{path}"}
-            assert there.items() <= resting(server).items()
-        assert killed >= len(moments) - 1
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-        assert tree(tmp_path / "data/raw/R1") == resting(server)
-        assert way.n_bytes < 1.7 * sizes  # complete files and most of the partial ones were not sent again
+            assert there.items() <= wanted.items()
+        with open(tmp_path / "log", "ab") as log:
+            subprocess.run(command, cwd=tmp_path, check=True, stdout=log, stderr=log)
+        assert tree(tmp_path / "data/raw/R1") == wanted
+        assert not list((tmp_path / ".scratch/partial").iterdir())
+        assert way.ranges  # partial files were continued
+    log = (tmp_path / "log").read_text()
+    for said in ("HTTP status 503", "the connection ended after", "the MD5 of what arrived is", "timed out"):
+        assert said in log
+    to_fetch = [int(n) for n in re.findall(r"to fetch: (\d+) files", log)]
+    assert to_fetch == sorted(to_fetch, reverse=True)
+    assert to_fetch[-1] < to_fetch[0]  # what was complete is not asked for again
