@@ -1,8 +1,10 @@
 """How every stage script runs: checked parameters, one log format, readable errors."""
 
+import ctypes
 import fcntl
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ from hbn import params
 from hbn.files import HbnError, Store
 
 log = logging.getLogger(__name__)
+PR_SET_PDEATHSIG = 1  # of the Linux call prctl: the signal to get when the parent ends
 
 
 def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
@@ -40,19 +43,27 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
 
 @contextmanager
 def alone(script: str) -> Iterator[None]:
-    """Wait until no other process of this checkout runs `script`.
+    """End when the `dvc` that started this ends, and wait until no other process of this checkout runs `script`.
 
-    A killed `dvc` leaves its script running, and the next `dvc repro` starts another beside it: the two
-    would write the same files. The lock is the system's own, so it ends with its process.
+    A killed `dvc` would leave its script running. The next `dvc repro` starts another beside it, or takes the
+    results from its cache without any: the orphan must neither write nor delete files then. (Where DVC's shell
+    stays between the two, as fish does, the orphan stays, and only the lock keeps scripts apart. The lock is the
+    system's own, so it ends with its process.)
     """
+    parent = os.getppid()
+    # DVC and what it starts are one process group; whoever adopts orphans is in another one, and is process 1
+    # of a container no more often than DVC itself.
+    if os.getpgid(parent) != os.getpgrp():
+        raise HbnError("the dvc that started this is gone")
+    if sys.platform == "linux":  # at once; elsewhere, and for what has ended by now, within a moment
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end_with(parent)
     with open(script) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.getppid() == 1:  # killed so early that the later run came first: its results must stay
-                raise HbnError("the dvc that started this is gone, and a later run has done the work") from None
         yield
 
 
@@ -78,11 +89,11 @@ def in_parallel(n_jobs: int, return_as: str) -> Parallel:
 
 
 def _end_with(parent: int) -> None:
-    """End this process within a second of its parent's end."""
+    """End this process a moment after its parent's end."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(1)
+            time.sleep(0.1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
