@@ -38,6 +38,12 @@ def roc_curve(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndar
     return sk.roc_curve(label, score)[:2]
 
 
+def calibration(label: np.ndarray, probability: np.ndarray) -> list[tuple[float, float, int]]:
+    """Mean probability, share of positive labels and number of tenths of the items, from the least probable on."""
+    tenths = [part for part in np.array_split(np.argsort(probability, kind="stable"), 10) if len(part)]
+    return [(float(probability[part].mean()), float(label[part].mean()), len(part)) for part in tenths]
+
+
 def auroc_by_participant(label: np.ndarray, score: np.ndarray, participant: np.ndarray) -> tuple[np.ndarray, ...]:
     """Participants (P,) with both classes, their own AUROC (P,) and number of pairs of trials (P,).
 
