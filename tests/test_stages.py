@@ -114,6 +114,14 @@ def test_the_trial_before_is_the_one_right_before():
     ]
 
 
+def test_a_missing_argument_is_named():
+    command = [sys.executable, "src/preprocess.py"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "missing a required argument: 'release'; the first lines of src/preprocess.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_stage_waits_for_an_earlier_run_of_itself(tmp_path):
     """As a script does whose `dvc` was killed, and which the next `dvc repro` starts again."""
     (tmp_path / "slow.py").write_text(SLOW)

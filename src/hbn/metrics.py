@@ -8,12 +8,13 @@ from sklearn import metrics as sk
 Score = Callable[..., float]
 
 
-def nrmse(y: np.ndarray, prediction: np.ndarray) -> float:
+def nrmse(y: np.ndarray, prediction: np.ndarray) -> float | None:
     """Root mean square error over the population standard deviation of y: 1 is the test mean's score.
 
+    None when y is constant, such as one participant drawn again and again.
     Source: the scoring rule of the EEG Foundation Challenge (NeurIPS 2025).
     """
-    return float(np.sqrt(np.mean((y - prediction) ** 2)) / np.std(y))
+    return float(np.sqrt(np.mean((y - prediction) ** 2)) / np.std(y)) if np.ptp(y) > 0 else None
 
 
 def mae(y: np.ndarray, prediction: np.ndarray) -> float:
@@ -75,8 +76,13 @@ def difference(score: Score) -> Score:
 
 
 def mean_over_columns(score: Score) -> Score:
-    """The average of `score` over the columns of (N, K) arrays."""
-    return lambda y, prediction: float(np.mean([score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]))
+    """The average of `score` over the columns of (N, K) arrays; None where it is undefined for one of them."""
+
+    def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
+        values = [score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]
+        return None if None in values else float(np.mean(values))
+
+    return mean
 
 
 def with_interval(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_bootstrap: int, seed: int) -> dict:

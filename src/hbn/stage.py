@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import inspect
 import logging
 import os
 import signal
@@ -34,6 +35,10 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
         level=logging.INFO, format=f"%(asctime)s {stage} %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     try:
+        try:
+            inspect.signature(main).bind(None, *sys.argv[1:])
+        except TypeError as error:
+            raise HbnError(f"{error}; the first lines of {sys.argv[0]} say what it takes") from None
         with alone(sys.argv[0]) if "DVC_STAGE" in os.environ else nullcontext():
             main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
     except HbnError as error:
