@@ -56,8 +56,8 @@ def alone(script: str) -> Iterator[None]:
     system's own, so it ends with its process.)
     """
     parent = os.getppid()
-    # DVC and what it starts are one process group; whoever adopts orphans is in another one, and is process 1
-    # of a container no more often than DVC itself.
+    # DVC and what it starts are one process group; who adopts orphans is in another one (but for a shell that is
+    # process 1 of a container). That it is process 1 would say nothing: in a container, DVC may be that.
     if os.getpgid(parent) != os.getpgrp():
         raise HbnError("the dvc that started this is gone")
     if sys.platform == "linux":  # at once; elsewhere, and for what has ended by now, within a moment
