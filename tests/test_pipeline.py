@@ -255,4 +255,5 @@ def test_diffs_are_readable_from_git_alone(clone):
     assert "metrics/challenge2.json" in table
     assert "test.eeg.mean_pearson_r.value" in table
     clone("dvc", "plots", "diff", "HEAD~1", "--out", str(clone.root.parent / "plots"))
-    assert (clone.root.parent / "plots/index.html").exists()
+    declared = YAML(typ="safe").load(clone.root / "dvc.yaml")["plots"]
+    assert (clone.root.parent / "plots/index.html").read_text().count("vegaEmbed(") == len(declared)
