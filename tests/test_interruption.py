@@ -174,7 +174,7 @@ def test_kill_of_the_queue(clone):
         return found
 
     clone(*queue, "-n", "lost")
-    clone("dvc", "queue", "start")
+    clone.start_queue()
     wait_for(lambda: any("src/challenge1.py" in process.cmdline() for process in ours()))
     for process in ours():
         with suppress(psutil.NoSuchProcess):  # the script ends with its dvc
@@ -183,7 +183,7 @@ def test_kill_of_the_queue(clone):
     clone("dvc", "queue", "kill", "--force", "lost")
     assert state() == "Failed"
     clone(*queue, "-n", "lost-again")
-    clone("dvc", "queue", "start")
+    clone.start_queue()
     wait_for(lambda: "lost-again" in clone("dvc", "exp", "list", "--name-only"))
     clone("dvc", "repro")
     assert_undisturbed(clone)
