@@ -79,6 +79,9 @@ def main(p) -> None:
         for x, y in zip(false_rate, true_rate, strict=True)
     ]
     write_csv(PLOTS / "roc.csv", roc, ["false_positive_rate", "true_positive_rate"])
+    columns = ["predicted", "observed", "trials"]
+    tenths = [dict(zip(columns, row, strict=True)) for row in metrics.calibration(~answered, p_miss)]
+    write_csv(PLOTS / "calibration.csv", tenths, columns)
     for pretrained in (True, False):
         checkpoint(p, dataset, pretrained).unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ Reads the model file, dvc.lock and git (what made it), metrics/ (its scores)
 The git commit is not inside the file: rebuilding must give the same bytes at any commit.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,12 +36,13 @@ SIMULATED = "- **Trained on simulated data**: its scores say that the pipeline w
 
 def main(path: str) -> None:
     stem = Path(path).stem
-    saved = model.load_file(path, made_by={"encoder": "pretrain"}.get(stem, stem))
+    saved = model.load_file(path, made_by={"encoder": "pretrain"}.get(stem, stem if stem in PURPOSE else ""))
     name, stage = maker(path, YAML(typ="safe").load(existing("dvc.lock"))["stages"])
     source = saved["source"]
     n_weights = sum(tensor.numel() for tensor in saved["state"].values() if tensor.is_floating_point())
     origin = {
-        **{"Data source": source, "Numbers in the file": f"{n_weights:,}", "MD5": md5(path), "Git commit": commit()},
+        **{"Data source": source, "Numbers in the file": f"{n_weights:,}", "MD5": md5(path)},
+        "Git commit": commit(md5(path)),
         **{f"MD5 of `{dep['path']}`": dep["md5"] for dep in stage["deps"] if not dep["path"].startswith("src/")},
         "Licence": "no restriction (simulated data)" if source == "simulated" else "CC BY-SA 4.0, as the data",
     }
@@ -67,10 +69,11 @@ def maker(path: str, stages: dict) -> tuple[str, dict]:
     )
 
 
-def commit() -> str:
-    """The commit of the dvc.lock that was read."""
-    changed = " and changes since" if git("status", "--porcelain", "dvc.lock") else ""
-    return git("log", "-1", "--format=%H", "--", "dvc.lock") + changed
+def commit(checksum: str) -> str:
+    """The last commit whose dvc.lock names the file with this checksum, and so all that made it."""
+    if git("ls-tree", "HEAD", "dvc.lock") and checksum in git("show", "HEAD:dvc.lock"):
+        return git("log", "-1", "--format=%H", "--", "dvc.lock")
+    return "none, for the dvc.lock that names this file is not committed (`dvc repro` or `dvc exp apply` wrote it)"
 
 
 def metrics_files(stage: dict) -> list[Path]:
@@ -114,6 +117,7 @@ def bullets(facts: dict) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     if len(sys.argv) != 2:
         sys.exit("usage: python src/describe.py models/challenge1.pt")
     try:

@@ -84,8 +84,7 @@ class Plan:
             raise HbnError(f"{release}: the source lists no participants.tsv")
         place = scratch() / "participants" / f"{source.fingerprint('participants.tsv')}.tsv"
         bring(source, "participants.tsv", place, stored, recorded().get(source.fingerprint("participants.tsv"), ""))
-        table = read_tsv(place)
-        shutil.rmtree(place.parent, ignore_errors=True)
+        table = read_tsv(place)  # stays there, a small hardlink: experiments side by side have the same one
         there = sorted({name for one in recordings for name in (one.task, one.column)})
         if unknown := sorted(set(data.tasks) - set(there)):
             raise HbnError(f"{release}: no recording of data.tasks {unknown}; the source has {', '.join(there)}")

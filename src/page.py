@@ -29,7 +29,7 @@ MODEL = Path("models/challenge1.pt")
 TABS = {
     "Data": ("spectra", "windows", "response_times"),
     "Training": ("pretrain", "challenge1_curves"),
-    "Challenge 1": ("response_time", "calibration", "roc"),
+    "Challenge 1": ("response_time", "calibration", "roc", "reliability"),
     "Challenge 2": ("factors",),
     "Deployment": ("deployed", "latency"),
 }

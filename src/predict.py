@@ -5,6 +5,7 @@ Reads  models/deploy, metrics/benchmark.json (which variant is fastest), the eve
 For research only: not a medical device, not for any decision about a person.
 """
 
+import signal as system_signal
 from pathlib import Path
 
 import numpy as np
@@ -76,4 +77,5 @@ def predict(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tu
 
 
 if __name__ == "__main__":
+    system_signal.signal(system_signal.SIGPIPE, system_signal.SIG_DFL)  # `... | head` ends it without a word
     run(main, reads=("preprocess",))

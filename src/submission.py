@@ -141,16 +141,12 @@ def fit_readout(
 
 def scores(participant: np.ndarray, y: np.ndarray, predicted: np.ndarray, training_mean: float, p) -> dict:
     """NRMSE of predictions (N,) with its interval over participants, beside that of the training mean."""
-
-    def score(y: np.ndarray, predicted: np.ndarray) -> float | None:
-        return metrics.nrmse(y, predicted) if np.ptp(y) > 0 else None  # one participant drawn again and again
-
     draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
     guess = np.full(len(y), training_mean)
     return {
         "n": {"participants": len(set(participant)), "predictions": len(y)},
-        "nrmse": metrics.with_interval(score, participant, y, predicted, **draws),
-        "nrmse_training_mean": metrics.with_interval(score, participant, y, guess, **draws),
+        "nrmse": metrics.with_interval(metrics.nrmse, participant, y, predicted, **draws),
+        "nrmse_training_mean": metrics.with_interval(metrics.nrmse, participant, y, guess, **draws),
     }
 
 

@@ -1,5 +1,6 @@
 """Print the experiments from best to worst: `make table BY=challenge1.nrmse`, or any column of scores."""
 
+import signal
 import sys
 
 from hbn.experiments import COLUMNS, SCORES, by_score, experiments
@@ -23,6 +24,7 @@ def cell(value: object) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     try:
         main(*sys.argv[1:])
     except HbnError as error:

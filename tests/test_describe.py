@@ -60,6 +60,26 @@ def test_artifacts_can_be_fetched_and_described(made, name, tmp_path):
     assert "minors" in text
 
 
+def test_the_commit_is_one_whose_lock_names_the_file(made, tmp_path_factory):
+    """Later commits without a new lock do not count, nor do results that are not committed."""
+    clone = made.copy(tmp_path_factory.mktemp("commit") / "clone")
+    locked = clone("git", "rev-parse", "HEAD").strip()
+    (clone.root / "notes.txt").write_text("no results")
+    clone.commit("notes")
+    describe = sys.executable, SCRIPT, "models/challenge1.pt"
+    assert f"- Git commit: {locked}\n" in clone(*describe)
+
+    model.save(clone.root / "made/challenge2.pt", torch.nn.Linear(4, 2), source="simulated")
+    clone("dvc", "exp", "run", "-q", "-n", "other")
+    clone("git", "reset", "-q", "--hard")
+    clone("dvc", "exp", "apply", "other")
+    assert f"- Git commit: {locked}\n" in clone(*describe)  # the lock has changed, but not about this file
+    assert "- Git commit: none, " in clone(*describe[:2], "models/challenge2.pt")
+    clone.commit("another challenge 2")
+    head = clone("git", "rev-parse", "HEAD").strip()
+    assert f"- Git commit: {head}\n" in clone(*describe[:2], "models/challenge2.pt")
+
+
 def test_a_file_of_another_run_gets_no_scores(made):
     path = made.root / "models/other.pt"
     model.save(path, torch.nn.Linear(2, 2), source="simulated")

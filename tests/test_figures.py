@@ -1,8 +1,10 @@
 """The figures say what the tables hold."""
 
 import matplotlib
+import numpy as np
 import pytest
 
+from hbn import metrics
 from hbn.figures import FIGURES
 from hbn.files import write_csv
 
@@ -25,6 +27,20 @@ def test_calibration_is_the_mean_of_tenths_of_the_trials(axes, tmp_path):
     assert len(x) == 10
     assert x[0] == pytest.approx(2.045)  # the mean of 2.00 to 2.09
     assert y[0] == pytest.approx(1.045)
+
+
+def test_reliability_is_the_share_of_events_in_tenths(axes, tmp_path):
+    probability = np.arange(100) / 100
+    label = np.arange(100) % 10 < np.arange(100) // 10  # none of the first ten, one of the second, ...
+    columns = ["predicted", "observed", "trials"]
+    rows = [dict(zip(columns, row, strict=True)) for row in metrics.calibration(label, probability)]
+    write_csv(tmp_path / "plots/challenge1/calibration.csv", rows, columns)
+    FIGURES["reliability"].on(axes, tmp_path)
+    x, y = axes.lines[0].get_data()
+    assert x == pytest.approx(np.arange(10) / 10 + 0.045)
+    assert y == pytest.approx(np.arange(10) / 10)
+    assert {row["trials"] for row in rows} == {10}
+    assert len(metrics.calibration(label[:3], probability[:3])) == 3
 
 
 def test_roc_has_its_area_and_scatter_its_r(axes, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -73,3 +74,20 @@ def test_store_returns_what_was_put_and_forgets_what_was_used_longest_ago(tmp_pa
     assert store.fetch("cc3", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"\x02" * 1000
     assert store.fetch("aa1", tmp_path / "out")
+
+
+def test_experiments_side_by_side_share_a_store(tmp_path):
+    """One trims what others are writing and reading."""
+    store = files.Store(tmp_path / "store")
+
+    def work(name: str) -> None:
+        (tmp_path / name).write_text(name)
+        for _ in range(300):
+            store.put("aa1", tmp_path / name)
+            store.fetch("aa1", tmp_path / f"{name}.out")
+
+    with ThreadPoolExecutor() as pool:
+        working = [pool.submit(work, name) for name in ("x", "y")]
+        while not all(one.done() for one in working):
+            store.trim(max_gb=0)
+    assert [one.result() for one in working] == [None, None]

@@ -10,6 +10,8 @@ def test_scores_by_hand():
     y, prediction = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 5.0])
     assert metrics.nrmse(y, prediction) == pytest.approx(np.sqrt(4 / 3) / np.sqrt(2 / 3))
     assert metrics.nrmse(y, np.full(3, y.mean())) == pytest.approx(1.0)
+    assert metrics.nrmse(np.full(3, 0.1), prediction) is None  # whose standard deviation is 1e-17
+    assert metrics.mean_over_columns(metrics.nrmse)(np.array([[1.0, 0.1], [2.0, 0.1]]), np.zeros((2, 2))) is None
     assert metrics.mae(y, prediction) == pytest.approx(2 / 3)
     assert metrics.pearson_r(y, prediction) == pytest.approx(4 / np.sqrt(2 * 26 / 3))
     assert metrics.pearson_r(y, np.full(3, 0.1)) == 0.0

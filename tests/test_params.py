@@ -36,6 +36,7 @@ def changed(tmp_path):
         ("pretrain.steps", 1.5, "pretrain.steps: 1.5 is not allowed, it should be a valid integer"),
         ("pretrain.steps", True, "pretrain.steps: True is not allowed"),
         ("model.size", "huge", "model.size: 'huge' is not allowed, it should be 'tiny', 'small', 'base' or 'large'"),
+        ("data.url", "/data/hbn", r"data.url: '/data/hbn' is not allowed, it should match ^$|\{release\}"),
         ("data.releases", [], "data.releases: [] is not allowed"),
         ("data.releases", ["R5", "R5"], "data.releases: the same name stands twice"),
         ("data.releases", ["../R5"], "data.releases.0: '../R5' is not allowed"),

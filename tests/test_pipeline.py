@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,11 @@ class Clone:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True, **streams, **options)
 
+    def start_queue(self, *options: str) -> None:
+        """`dvc queue start`. Its workers keep its standard output: to wait for that is to wait for them."""
+        nowhere = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+        subprocess.run(["dvc", "queue", "start", *options], cwd=self.root, env=self.environment, check=True, **nowhere)
+
     def copy(self, root: Path) -> "Clone":
         """A copy with DVC caches of its own."""
         subprocess.run(["cp", "-a", str(self.root), str(root)], check=True)
@@ -151,6 +157,20 @@ def test_building_again_from_nothing_gives_the_same_bytes(clone, tmp_path):
     assert set(changed) <= TIMINGS
 
 
+@pytest.mark.parametrize("script", ["predict.py {recording}", "describe.py models/challenge1.pt", "table.py"])
+def test_what_prints_ends_quietly_when_its_reader_has_gone(clone, script):
+    """As in `python src/predict.py RECORDING | head`."""
+    recording = str(next((clone.root / "data/raw").rglob("*contrastChange*_eeg.bdf")))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, *f"src/{script}".format(recording=recording).split()]
+    options = {"cwd": clone.root, "env": clone.environment, "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run(command, stdout=writer, **options)
+    os.close(writer)
+    assert done.returncode == -signal.SIGPIPE
+    assert done.stderr == ""
+
+
 def test_an_experiment_reruns_only_what_reads_the_parameter(clone):
     clone("dvc", "exp", "run", "-S", "pretrain.learning_rate=3e-4", "challenge1")
     output = clone("dvc", "status", "--json")
@@ -175,6 +195,38 @@ def test_temporary_and_queued_experiments(clone):
     }  # fmt: skip
     assert rates == {"temporary": 2e-3, "queued": 3e-3}
     assert clone("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.campaign
+def test_two_workers_of_the_queue_do_not_disturb_each_other(built, tmp_path):
+    """They share the scratch folder and the DVC cache, and make the same new recordings at the same time."""
+    clone = built.copy(tmp_path / "clone")
+    experiments = {
+        "slow": {"data.n_participants": 4, "pretrain.learning_rate": 1e-4},
+        "fast": {"data.n_participants": 4, "pretrain.learning_rate": 2e-4},
+    }
+    for name, changes in experiments.items():
+        options = [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
+        clone("dvc", "exp", "run", "--queue", "-n", name, *options, "challenge1")
+    clone.start_queue("-j", "2")
+    most = 0
+    while "Running" in (shown := clone("dvc", "queue", "status")) or "Queued" in shown:
+        most = max(most, shown.count("Running"))
+        time.sleep(1)
+    assert most == 2
+    assert shown.count("Success") == 2, clone("dvc", "queue", "logs", "slow") + clone("dvc", "queue", "logs", "fast")
+    references = {one.rsplit("/", 1)[1]: one for one in clone("git", "for-each-ref", "--format=%(refname)").split()}
+    for name, changes in experiments.items():
+        clone.restore()
+        for cache in (".dvc/cache/runs", ".scratch"):
+            shutil.rmtree(clone.root / cache)
+        clone.change(changes)
+        clone("dvc", "repro", "challenge1")
+        queued, alone = clone("git", "show", f"{references[name]}:dvc.lock"), (clone.root / "dvc.lock").read_text()
+        stages = [YAML(typ="safe").load(text)["stages"] for text in (queued, alone)]
+        for one in stages:
+            del one["check_params"]  # has the checksum of params.yaml, in which -S writes numbers in its own way
+        assert stages[0] == stages[1]
 
 
 def test_a_wrong_value_stops_before_any_work(clone):
@@ -207,4 +259,5 @@ def test_diffs_are_readable_from_git_alone(clone):
     assert "metrics/challenge2.json" in table
     assert "test.eeg.mean_pearson_r.value" in table
     clone("dvc", "plots", "diff", "HEAD~1", "--out", str(clone.root.parent / "plots"))
-    assert (clone.root.parent / "plots/index.html").exists()
+    declared = YAML(typ="safe").load(clone.root / "dvc.yaml")["plots"]
+    assert (clone.root.parent / "plots/index.html").read_text().count("vegaEmbed(") == len(declared)

@@ -1,6 +1,12 @@
-"""The schema that editors use says what hbn.params says."""
+"""The schema that editors and the completion of bash use says what hbn.params says."""
 
 import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +63,44 @@ def test_it_explains_keys_with_the_comments():
     properties = schema.schema((REPOSITORY / "params.yaml").read_text())["$defs"]["Challenge1"]["properties"]
     assert properties["jitter_s"]["description"].startswith("Training windows start up to this much")
     assert properties["patience"]["description"].startswith("Validations without a better loss")
+
+
+@pytest.fixture
+def bash(tmp_path):
+    """Types a line and TAB into an interactive bash with completion.bash, and returns what then stands there."""
+    for name in ("completion.bash", "params.yaml", "params.schema.json", "Makefile"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    terminal, inner = pty.openpty()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    options = {"cwd": tmp_path, "env": {"PATH": path, "PS1": "READY> ", "TERM": "dumb", "INPUTRC": "/dev/null"}}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), inner)
+    process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], start_new_session=True, **options, **streams)
+    os.close(inner)
+
+    def say(text: str) -> None:
+        os.write(terminal, text.encode())
+        seen = ""
+        while not seen.endswith("\nREADY> "):
+            assert select.select([terminal], [], [], 60)[0], f"no prompt after {seen!r}"
+            seen += os.read(terminal, 1000).decode()
+
+    def complete(text: str) -> str:
+        begin, end = "\x01", "\x05"  # of the line: Ctrl-A, Ctrl-E
+        say(f"{text}\t{begin}echo {end} > typed\n")
+        return (tmp_path / "typed").read_text().strip()
+
+    say("source completion.bash\n")
+    yield complete
+    os.close(terminal)
+    process.wait()
+
+
+def test_tab_completes_parameters_their_values_and_targets(bash):
+    assert bash("dvc exp ru") == "dvc exp run"  # what dvc completes itself
+    assert bash("dvc exp run -S model.si") == "dvc exp run -S model.size="
+    assert bash("dvc exp run --queue -S model.size=ti") == "dvc exp run --queue -S model.size=tiny"
+    assert bash("dvc exp run -S 'model.size=ti") == "dvc exp run -S model.size=tiny"
+    steps = YAML(typ="safe").load(REPOSITORY / "params.yaml")["pretrain"]["steps"]
+    assert bash("dvc exp run -S pretrain.steps=") == f"dvc exp run -S pretrain.steps={steps}"
+    assert bash("make rep") == "make rep"  # repro or report
+    assert bash("make repo") == "make report"

@@ -1,6 +1,7 @@
 """Pieces of the stage scripts whose mistakes whole runs would not show."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -113,6 +114,14 @@ def test_the_trial_before_is_the_one_right_before():
     ]
 
 
+def test_a_missing_argument_is_named():
+    command = [sys.executable, "src/preprocess.py"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "missing a required argument: 'release'; the first lines of src/preprocess.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_stage_waits_for_an_earlier_run_of_itself(tmp_path):
     """As a script does whose `dvc` was killed, and which the next `dvc repro` starts again."""
     (tmp_path / "slow.py").write_text(SLOW)
@@ -122,6 +131,45 @@ def test_a_stage_waits_for_an_earlier_run_of_itself(tmp_path):
     said = [one.communicate()[1] for one in both]
     assert (tmp_path / "log").read_text().split() == ["begin", "end"] * 2
     assert sorted("waiting for an earlier run" in text for text in said) == [False, True]
+
+
+def start_under(parent_code: str, tmp_path: Path, *prefix: str) -> subprocess.Popen:
+    """A process in the place of dvc (which this test can kill at any moment) that runs SLOW as a stage."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [*prefix, sys.executable, "-c", PARENT + parent_code, sys.executable, str(tmp_path / "slow.py")]
+    options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "DVC_STAGE": "slow"}, "text": True}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([*command, str(tmp_path / "log")], start_new_session=True, **options, **streams)
+
+
+PARENT = "import subprocess, sys, os, time; script = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE); "
+
+
+def test_a_script_ends_with_the_dvc_that_started_it(tmp_path):
+    """The next dvc may take the results from its cache, without a script that would wait for this one."""
+    dvc = start_under("script.wait()", tmp_path)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    (script,) = psutil.Process(dvc.pid).children()
+    dvc.kill()
+    script.wait(timeout=10)
+    assert (tmp_path / "log").read_text().split() == ["begin"]
+    dvc.communicate()
+
+
+def test_a_script_whose_dvc_is_gone_before_it_has_begun_does_nothing(tmp_path):
+    """Stages import for seconds before they can know that."""
+    said = start_under("os._exit(0)", tmp_path).communicate()[0]
+    assert "the dvc that started this is gone" in said
+    assert not (tmp_path / "log").exists()
+
+
+def test_in_a_container_dvc_may_be_process_1(tmp_path):
+    process_1 = "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"
+    if not shutil.which("unshare") or subprocess.run([*process_1, "true"], capture_output=True).returncode:
+        pytest.skip("no right to make a process namespace")
+    said = start_under("assert os.getpid() == 1; sys.exit(script.wait())", tmp_path, *process_1).communicate()[0]
+    assert (tmp_path / "log").read_text().split() == ["begin", "end"], said
 
 
 def test_workers_end_with_their_script():

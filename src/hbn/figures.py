@@ -76,6 +76,16 @@ def calibration(axes: Axes, tables: dict[str, Table]) -> None:
     axes.set(xlabel="predicted, s (tenths of the trials)", ylabel="mean response time, s")
 
 
+def reliability(axes: Axes, tables: dict[str, Table]) -> None:
+    """Share of trials without a response, with its standard error, in tenths of the trials by its prediction."""
+    (table,) = tables.values()
+    predicted, observed = column(table, "predicted"), column(table, "observed")
+    error = (observed * (1 - observed) / column(table, "trials")) ** 0.5
+    axes.errorbar(predicted, observed, error, fmt="o-", capsize=2)
+    axes.axline((0, 0), slope=1, color="grey", lw=1)
+    axes.set(xlabel="predicted P(no response) (tenths of the trials)", ylabel="share without a response")
+
+
 def distribution(axes: Axes, tables: dict[str, Table]) -> None:
     (table,) = tables.values()
     for split, rows in groups(table, "split").items():
@@ -159,8 +169,13 @@ FIGURES = {
     "pretrain": Figure("Pretraining", ("plots/pretrain.csv",), losses),
     "challenge1_curves": Figure("Challenge 1: fine-tuning", ("plots/challenge1/curve_*.csv",), losses),
     "response_time": Figure("Challenge 1: response time", ("plots/challenge1/response_time.csv",), response_time),
-    "calibration": Figure("Challenge 1: calibration", ("plots/challenge1/response_time.csv",), calibration),
+    "calibration": Figure(
+        "Challenge 1: calibration of the response time", ("plots/challenge1/response_time.csv",), calibration
+    ),
     "roc": Figure("Challenge 1: no response, ROC", ("plots/challenge1/roc.csv",), roc),
+    "reliability": Figure(
+        "Challenge 1: calibration of no response", ("plots/challenge1/calibration.csv",), reliability
+    ),
     "factors": Figure("Challenge 2: factors", ("plots/challenge2.csv",), factors),
     "deployed": Figure("Scores of every deployed variant", ("plots/quantize.csv",), deployed, True),
     "latency": Figure("Latency of single windows (one machine)", ("plots/benchmark_latency.csv",), latency, True),

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FULL_BYTES = 1 << 16  # a disk with less is full: what remains is too small for a last block
@@ -176,8 +176,13 @@ class Store:
         """Delete the least recently linked files until at most `max_gb` (10^9 bytes) remain.
 
         Linking a file updates its ctime; its mtime must stay, for DVC knows its own hardlinks by it.
+        Experiments side by side share the folder: files may vanish at any time, hidden ones are being written.
         """
-        entries = sorted((p.stat().st_ctime, p.stat().st_size, p) for p in self.root.rglob("*") if p.is_file())
+        entries = []
+        for path in self.root.glob("*/[!.]*"):
+            with suppress(FileNotFoundError):
+                entries.append((path.stat().st_ctime, path.stat().st_size, path))
+        entries.sort()
         excess = sum(size for _, size, _ in entries) - max_gb * 1e9
         for _, size, path in entries:
             if excess <= 0:

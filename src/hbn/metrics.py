@@ -8,12 +8,13 @@ from sklearn import metrics as sk
 Score = Callable[..., float]
 
 
-def nrmse(y: np.ndarray, prediction: np.ndarray) -> float:
+def nrmse(y: np.ndarray, prediction: np.ndarray) -> float | None:
     """Root mean square error over the population standard deviation of y: 1 is the test mean's score.
 
+    None when y is constant, such as one participant drawn again and again.
     Source: the scoring rule of the EEG Foundation Challenge (NeurIPS 2025).
     """
-    return float(np.sqrt(np.mean((y - prediction) ** 2)) / np.std(y))
+    return float(np.sqrt(np.mean((y - prediction) ** 2)) / np.std(y)) if np.ptp(y) > 0 else None
 
 
 def mae(y: np.ndarray, prediction: np.ndarray) -> float:
@@ -36,6 +37,12 @@ def auroc(label: np.ndarray, score: np.ndarray) -> float | None:
 def roc_curve(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates of all useful thresholds."""
     return sk.roc_curve(label, score)[:2]
+
+
+def calibration(label: np.ndarray, probability: np.ndarray) -> list[tuple[float, float, int]]:
+    """Mean probability, share of positive labels and number of tenths of the items, from the least probable on."""
+    tenths = [part for part in np.array_split(np.argsort(probability, kind="stable"), 10) if len(part)]
+    return [(float(probability[part].mean()), float(label[part].mean()), len(part)) for part in tenths]
 
 
 def auroc_by_participant(label: np.ndarray, score: np.ndarray, participant: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -69,8 +76,13 @@ def difference(score: Score) -> Score:
 
 
 def mean_over_columns(score: Score) -> Score:
-    """The average of `score` over the columns of (N, K) arrays."""
-    return lambda y, prediction: float(np.mean([score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]))
+    """The average of `score` over the columns of (N, K) arrays; None where it is undefined for one of them."""
+
+    def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
+        values = [score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]
+        return None if None in values else float(np.mean(values))
+
+    return mean
 
 
 def with_interval(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_bootstrap: int, seed: int) -> dict:

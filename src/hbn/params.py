@@ -228,6 +228,10 @@ def _explain(problem: dict) -> str:
         case "value_error":
             text = problem["msg"].removeprefix("Value error, ")
             return f"{key}: {text}" if key else text
+        case "string_pattern_mismatch":
+            return (
+                f"{key}: {value!r} is not allowed, it should match {problem['ctx']['pattern']} (params.yaml says how)"
+            )
         case _:
             reason = problem["msg"].removeprefix("Input should be ")
             return f"{key}: {value!r} is not allowed, it should be {reason}"

@@ -1,8 +1,11 @@
 """How every stage script runs: checked parameters, one log format, readable errors."""
 
+import ctypes
 import fcntl
+import inspect
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +20,7 @@ from hbn import params
 from hbn.files import HbnError, Store
 
 log = logging.getLogger(__name__)
+PR_SET_PDEATHSIG = 1  # of the Linux call prctl: the signal to get when the parent ends
 
 
 def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
@@ -31,6 +35,10 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
         level=logging.INFO, format=f"%(asctime)s {stage} %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     try:
+        try:
+            inspect.signature(main).bind(None, *sys.argv[1:])
+        except TypeError as error:
+            raise HbnError(f"{error}; the first lines of {sys.argv[0]} say what it takes") from None
         # The other processes of torchrun work together with the first, which takes the lock.
         lock = "DVC_STAGE" in os.environ and os.environ.get("RANK", "0") == "0"
         with alone(sys.argv[0]) if lock else nullcontext():
@@ -42,19 +50,27 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
 
 @contextmanager
 def alone(script: str) -> Iterator[None]:
-    """Wait until no other process of this checkout runs `script`.
+    """End when the `dvc` that started this ends, and wait until no other process of this checkout runs `script`.
 
-    A killed `dvc` leaves its script running, and the next `dvc repro` starts another beside it: the two
-    would write the same files. The lock is the system's own, so it ends with its process.
+    A killed `dvc` would leave its script running. The next `dvc repro` starts another beside it, or takes the
+    results from its cache without any: the orphan must neither write nor delete files then. (Where DVC's shell
+    stays between the two, as fish does, the orphan stays, and only the lock keeps scripts apart. The lock is the
+    system's own, so it ends with its process.)
     """
+    parent = os.getppid()
+    # DVC and what it starts are one process group; who adopts orphans is in another one (but for a shell that is
+    # process 1 of a container). That it is process 1 would say nothing: in a container, DVC may be that.
+    if os.getpgid(parent) != os.getpgrp():
+        raise HbnError("the dvc that started this is gone")
+    if sys.platform == "linux":  # at once; elsewhere, and for what has ended by now, within a moment
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end_with(parent)
     with open(script) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.warning("waiting for an earlier run of %s to end (`pgrep -f %s` shows it)", script, script)
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.getppid() == 1:  # killed so early that the later run came first: its results must stay
-                raise HbnError("the dvc that started this is gone, and a later run has done the work") from None
         yield
 
 
@@ -80,11 +96,11 @@ def in_parallel(n_jobs: int, return_as: str, backend: str = "loky") -> Parallel:
 
 
 def _end_with(parent: int) -> None:
-    """End this process within a second of its parent's end."""
+    """End this process a moment after its parent's end."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(1)
+            time.sleep(0.1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
