@@ -7,6 +7,7 @@ Writes data/windows/<release>/   recordings (linked, not copied), recordings.csv
 """
 
 import logging
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def main(p, release: str) -> None:
             continue
         link(sidecar.with_suffix(".npy"), target / "recordings" / recording.participant_id / f"{recording.stem}.npy")
         window_samples = samples(p.windows.window_s, info["sfreq_hz"])
-        boundaries = [samples(e.onset_s, info["sfreq_hz"]) for e in table if e.value == "boundary"]
+        breaks_s = [event.onset_s for event in table if event.value == "boundary" and not math.isnan(event.onset_s)]
+        boundaries = [samples(break_s, info["sfreq_hz"]) for break_s in breaks_s]
         starts = window_starts(len(array), window_samples, samples(p.windows.stride_s, info["sfreq_hz"]), boundaries)
         windows += [(len(rows), start) for start in starts]
         rows.append(row)

@@ -95,7 +95,9 @@ class Plan:
                 f"{release}: participants.tsv and data.participants name none of those who have {data.tasks}"
             )
         chosen = sorted(one for one in recordings if one.participant_id in people and one.is_selected(data.tasks))
-        wanted = common + [path for one in chosen for path in recordings[one]]
+        tasks = {one.task for one in chosen}
+        wanted = [path for path in common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
+        wanted += [path for one in chosen for path in recordings[one]]
         known = recorded()
         keys = {path: source.fingerprint(path) for path in wanted}
         present = {path: known[key] for path, key in keys.items() if key in known and stored.has(key)}

@@ -1,6 +1,7 @@
 """The trial table of contrast change detection, on hand-made tables and on real ones."""
 
 from collections import Counter
+from math import nan
 
 import pytest
 
@@ -51,6 +52,23 @@ def test_hits_errors_misses_and_early_presses(table):
     assert [t.foreperiod_s for t in trials] == pytest.approx([2.8, 4.4, 6.0])
     assert [t.n_presses_after for t in trials] == [2, 0, 1]
     assert not any(t.fast_block for t in trials)
+
+
+@pytest.mark.parametrize("onset", ["n/a", "-1", "inf", ""])
+def test_a_trial_with_a_row_without_time_is_dropped_and_counted_not_taken_for_a_miss(table, onset):
+    trials, dropped = events.contrast_trials(
+        table(
+            (1, "contrastChangeB1_start"),
+            (2, "contrastTrial_start"),
+            (4.8, "left_target"),
+            (onset, "left_buttonPress", "smiley_face"),
+            (7.2, "contrastTrial_start"),
+            (10, "right_target"),
+        ),
+        run=1,
+    )
+    assert [(t.trial, t.outcome) for t in trials] == [(1, "miss")]
+    assert dropped == {"no_onset": 1}
 
 
 def test_only_the_runs_own_block_counts(table):
@@ -157,7 +175,8 @@ def test_irregular_rows_are_survived(table, tmp_path):
     found = table(
         (0, "9999"), ("n/a", "left_target"), (1.5, "boundary"), (2, "/data/some/file.mff"), (-1, "x"), ("nan", "x")
     )
-    assert [e.value for e in found] == ["9999", "boundary", "/data/some/file.mff"]
+    assert [e.value for e in found] == ["9999", "left_target", "boundary", "/data/some/file.mff", "x", "x"]
+    assert [e.onset_s for e in found] == pytest.approx([0, nan, 1.5, 2, nan, nan], nan_ok=True)
     (tmp_path / "bad.tsv").write_text("time\tname\n1\tx\n")
     with pytest.raises(HbnError, match="lacks the columns onset and value"):
         events.read_events(tmp_path / "bad.tsv")

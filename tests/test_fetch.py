@@ -45,6 +45,7 @@ def test_the_manifest_is_true_and_adding_a_participant_changes_nothing_else(sett
     few = tree(tmp_path / "data/raw/R1")
     manifest = {row["path"]: row["sha256"] for row in read_tsv(tmp_path / "data/raw/R1/manifest.tsv")}
     assert manifest == {path: sha for path, sha in few.items() if path not in fetch.OWN_FILES}
+    assert {path for path in few if path.startswith("task-")} == {"task-RestingState_eeg.json"}  # what was chosen
 
     written = []
     write = sources.SimulatedSource.write

@@ -21,7 +21,7 @@ FAST = 1.463  # times quicker are all intervals of about one block in twenty
 class Event:
     """One row of an events table."""
 
-    onset_s: float
+    onset_s: float  # NaN where the table has no time
     value: str
     feedback: str
 
@@ -44,8 +44,7 @@ class Trial:
 def read_events(path: Path | str) -> list[Event]:
     """Rows in file order, which decides where onsets are tied; only onset, value and feedback are read.
 
-    Rows whose onset is no time are skipped (none of R1's tables has one). Raises UnusableRecording:
-    'events_missing' (no such file) or 'events_columns' (no onset or value).
+    Raises UnusableRecording: 'events_missing' (no such file) or 'events_columns' (no onset or value).
     """
     if not Path(path).exists():
         raise UnusableRecording("events_missing", f"{path} does not exist")
@@ -58,9 +57,9 @@ def read_events(path: Path | str) -> list[Event]:
         try:
             onset_s = float(row["onset"])
         except (TypeError, ValueError):
-            continue
-        if 0 <= onset_s < math.inf:
-            events.append(Event(onset_s, row["value"] or "n/a", row.get("feedback") or "n/a"))
+            onset_s = math.nan
+        known = 0 <= onset_s < math.inf
+        events.append(Event(onset_s if known else math.nan, row["value"] or "n/a", row.get("feedback") or "n/a"))
     return events
 
 
@@ -75,8 +74,9 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
 
     The reasons count trials (targets): 'foreign_block'; 'repeated_block' (of several starts of the
     run's block the longest counts, of equal ones the first); 'before_first_block' and
-    'no_trial_start'; 'several_targets' in one trial; 'boundary' (the recording was interrupted
-    between trial start and the end of the response window); 'press_without_feedback'.
+    'no_trial_start'; 'several_targets' in one trial; 'no_onset' (a row of the trial has no time);
+    'boundary' (the recording was interrupted between trial start and the end of the response window);
+    'press_without_feedback'.
     'file_without_own_block' counts 1 for the file.
     """
     dropped = Counter()
@@ -115,6 +115,8 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
         targets = [i for i in range(begin, end) if rows[i].value in TARGETS]
         if len(targets) > 1:
             dropped["several_targets"] += len(targets)
+        elif any(math.isnan(row.onset_s) for row in rows[begin:end]):
+            dropped["no_onset"] += len(targets)
         elif targets:
             found.append((number, begin, targets[0], end))
     fast = _is_fast([rows[target].onset_s - rows[begin].onset_s for _, begin, target, _ in found])

@@ -1,5 +1,6 @@
 """Where recordings come from: one interface, chosen by data.preset or data.url."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -248,7 +249,8 @@ class SimulatedSource:
             events = read_events(f"{stem}_events.tsv")
         except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
             events = []
-        rows = [{"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback} for event in events]
+        known = [event for event in events if not math.isnan(event.onset_s)]
+        rows = [{"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback} for event in known]
         duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
         if not duration_s:
             duration_s = max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S
