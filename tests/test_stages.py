@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import psutil  # which DVC needs itself
 import pytest
 import torch
 
+import assemble
 import cache_windows
 import challenge1
 import challenge2
 import pretrain
 from hbn import bids, events, model, params
+from hbn.files import read_csv
 from hbn.training import Dataset
 
 P = params.load()
@@ -185,3 +188,17 @@ def test_workers_end_with_their_script():
     while any(map(psutil.pid_exists, workers)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, workers))
+
+
+def test_the_real_response_times_stand_beside_the_simulated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    people = [{"participant_id": name, "release": "R1", "split": name} for name in ("train", "test")]
+    trials = [{"participant_id": "train", "rt_s": rt_s} for rt_s in ("0.05", "1.66", "1.69", "")]
+    assemble.write_plots(people, trials, Counter())
+    rows = {round(float(row["rt_s"]), 2): row for row in read_csv("plots/dataset/response_times.csv")}
+    assert [float(rows[s]["train"]) for s in (0.05, 1.65, 1.75)] == pytest.approx([1 / 3, 2 / 3, 0])
+    assert {float(row["test"]) for row in rows.values()} == {0.0}
+    hbn = {s: float(row["hbn"]) for s, row in rows.items()}
+    assert hbn[1.95] == pytest.approx(0.2 * 0.1 / (2.21 - 1.85))
+    assert sum(hbn.values()) == pytest.approx(1)
+    assert sum(s * share for s, share in hbn.items()) == pytest.approx(1.584, abs=0.02)  # the mean of the same trials

@@ -88,8 +88,9 @@ def reliability(axes: Axes, tables: dict[str, Table]) -> None:
 
 def distribution(axes: Axes, tables: dict[str, Table]) -> None:
     (table,) = tables.values()
-    for split, rows in groups(table, "split").items():
-        axes.step(column(rows, "rt_s"), column(rows, "share"), where="mid", label=split)
+    for name in (name for name in table[0] if name != "rt_s"):
+        label, style = ("HBN, from its quantiles", "k:") if name == "hbn" else (name, "")
+        axes.step(column(table, "rt_s"), column(table, name), style, where="mid", label=label)
     axes.set(xlabel="response time, s", ylabel="share of trials")
     axes.legend()
 
