@@ -8,7 +8,7 @@ Writes data/windows/<release>/   recordings (linked, not copied), recordings.csv
 
 import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def main(p, release: str) -> None:
     source = existing(Path("data/preprocessed") / release, made_by=f"preprocess@{release}")
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/windows") / release
-    rows, windows, trials, dropped, unusable = [], [], [], Counter(), Counter()
+    rows, windows, trials, dropped, unusable = [], [], [], Counter(), defaultdict(Counter)
 
     for sidecar in sorted(source.glob("sub-*/*_eeg.json")):
         recording = bids.Recording.of(sidecar.name)
@@ -52,7 +52,7 @@ def main(p, release: str) -> None:
             table = events.read_events(raw / recording.folder / f"{recording.stem}_events.tsv")
         except bids.UnusableRecording as error:
             log.warning("%s is left out, %s", recording.stem, error)
-            unusable[error.reason] += 1
+            unusable[recording.task][error.reason] += 1
             continue
         link(sidecar.with_suffix(".npy"), target / "recordings" / recording.participant_id / f"{recording.stem}.npy")
         window_samples = samples(p.windows.window_s, info["sfreq_hz"])
@@ -88,11 +88,11 @@ def main(p, release: str) -> None:
             "source": data_source(p.data),
             "participants": len(participants),
             "recordings": dict(Counter(row["task"] for row in rows)),
-            "windows": len(windows),
+            "windows": dict(Counter(rows[recording]["task"] for recording, _ in windows)),
             "trials": dict(Counter(trial["outcome"] for trial in trials)),
             "fast_block_trials": sum(trial["fast_block"] for trial in trials),
             "dropped_trials": dict(dropped),
-            "unusable_events": dict(unusable),
+            "unusable_events": {task: dict(reasons) for task, reasons in unusable.items()},
             "sha256": digest({path.name: sha256(path) for path in sorted(target.glob("*.*"))}),
         },
     )

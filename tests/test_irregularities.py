@@ -193,7 +193,7 @@ NEXT_TASK = block(n_trials=2, begin_s=8)
 def test_recordings_of_other_tasks_keep_all_windows_and_give_no_trials(cached, task, rows):
     metrics = cached(task, rows)
     assert metrics["recordings"] == {task: 1}
-    assert metrics["windows"] == 19  # of 2 s every second, in 20 s
+    assert metrics["windows"] == {task: 19}  # of 2 s every second, in 20 s
     assert metrics["trials"] == metrics["dropped_trials"] == {}
 
 
@@ -249,7 +249,7 @@ def test_a_value_that_is_a_file_path_is_text(parse):
 
 def test_a_table_without_columns_loses_its_recording_with_a_counted_reason(cached):
     metrics = cached("RestingState", [{"time": 1, "name": "x"}], ["time", "name"])
-    assert metrics["unusable_events"] == {"events_columns": 1}
+    assert metrics["unusable_events"] == {"RestingState": {"events_columns": 1}}
     assert metrics["recordings"] == {}
 
 

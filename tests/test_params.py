@@ -41,6 +41,7 @@ def changed(tmp_path):
         ("data.releases", ["R5", "R5"], "data.releases: the same name stands twice"),
         ("data.releases", ["../R5"], "data.releases.0: '../R5' is not allowed"),
         ("splits.test_releases", ["R9"], "splits.test_releases names ['R9'], which data.releases does not"),
+        ("windows.window_s", 5.0, "preprocess.min_duration_s is 4, less than windows.window_s (5)"),
         ("preprocess.lowpass_hz", 300.0, "preprocess: needs highpass_hz < lowpass_hz < sfreq_hz / 2"),
     ],
 )

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_bids import write_set as with_names
 from threadpoolctl import threadpool_info
 
 import preprocess
@@ -122,6 +123,8 @@ def test_every_unusable_recording_is_listed_with_its_reason(workspace):
     add("sub-rate", good_uv, sfreq_hz=80)
     add("sub-nan", np.where(np.arange(1500) == 9, np.nan, good_uv))
     add("sub-link", good_uv).write_text("../../../.git/annex/objects/x/y/MD5E-s1--0.set")
+    with_names(add("sub-few", good_uv), good_uv[:128], bids.CHANNELS[:128])
+    with_names(add("sub-name", good_uv), good_uv, ("X1", *bids.CHANNELS[1:]))
     cut = add("sub-cut", good_uv)
     cut.write_bytes(cut.read_bytes()[:100_000])
     noisy_uv = good_uv.copy()
@@ -131,11 +134,12 @@ def test_every_unusable_recording_is_listed_with_its_reason(workspace):
     assert rejections() == {
         **{"sub-short": "too_short", "sub-flat": "bad_channels", "sub-rate": "sampling_rate", "sub-nan": "not_finite"},
         **{"sub-link": "pointer", "sub-cut": "unreadable", "sub-noisy": "bad_channels"},
+        **{"sub-few": "channels", "sub-name": "channels"},
     }
     metrics = read_json("metrics/preprocess/R1.json")
-    assert metrics["recordings"] == {"RestingState": 7, "ThePresent": 1}
+    assert metrics["recordings"] == {"RestingState": 9, "ThePresent": 1}
     assert metrics["rejected"]["ThePresent"] == {"bad_channels": 1}
-    assert sum(metrics["rejected"]["RestingState"].values()) == 6
+    assert sum(metrics["rejected"]["RestingState"].values()) == 8
     assert metrics["hours"] == pytest.approx(6 / 3600, rel=1e-5)
     assert metrics["source"] == "simulated"
 

@@ -191,10 +191,15 @@ class Params(Section):
     exec: Exec
 
     @model_validator(mode="after")
-    def _test_releases_exist(self):
+    def _sections_agree(self):
         unknown = set(self.splits.test_releases) - set(self.data.releases)
         if unknown:
             raise ValueError(f"splits.test_releases names {sorted(unknown)}, which data.releases does not")
+        if self.preprocess.min_duration_s < self.windows.window_s:
+            raise ValueError(
+                f"preprocess.min_duration_s is {self.preprocess.min_duration_s:g}, less than windows.window_s "
+                f"({self.windows.window_s:g}): shorter recordings hold no window"
+            )
         return self
 
 
