@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from hbn import bids, signal
+from hbn.cluster import in_order
 from hbn.files import (
     HbnError,
     Store,
@@ -31,7 +32,7 @@ from hbn.files import (
     write_json,
     write_tsv,
 )
-from hbn.stage import data_source, in_parallel, run, store
+from hbn.stage import data_source, run, store
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ def main(p, release: str) -> None:
         key = digest([checksum, decisive, code])
         return process(recording, path, checksum, target, p.preprocess, store("preprocessed"), key)
 
-    parallel = in_parallel(p.exec.workers, return_as="generator")
-    work = parallel(delayed(job)(recording, path) for recording, path in found)
+    work = in_order((delayed(job)(recording, path) for recording, path in found), p.exec)
     reasons = list(tqdm(work, total=len(found), unit="recording", disable=None))
     store("preprocessed").trim(p.exec.scratch_gb)
 

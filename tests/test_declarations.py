@@ -15,6 +15,7 @@ ORDER = (
         "files",
         "params",
         "stage",
+        "cluster",
         "metrics",
         "bids",
         "events",

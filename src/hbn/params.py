@@ -165,6 +165,7 @@ class Scores(Section):
 
 class Exec(Section):
     workers: Count
+    dask_scheduler: str
     transfers: Annotated[int, Field(ge=1, le=64)]
     transfer_timeout_s: Positive
     transfer_limit_h: Positive

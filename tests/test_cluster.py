@@ -1,0 +1,92 @@
+"""Recordings on a real Dask cluster of two workers, one of which is killed; and what is said when there is none."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_preprocess import add, build, parameters, recording_uv, workspace  # noqa: F401
+
+from hbn import params
+from hbn.files import HbnError
+
+N_RECORDINGS = 10
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    """Address of a scheduler, and its two workers' processes, started in a folder that is not the checkout's."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"OMP_NUM_THREADS": "1", "DASK_TEMPORARY_DIRECTORY": str(folder)}
+    processes = []
+
+    def start(*command: str) -> subprocess.Popen:
+        with open(folder / f"{len(processes)}.log", "w") as log:
+            options = {"cwd": folder, "env": environment, "stdout": log, "stderr": log}
+            processes.append(subprocess.Popen([sys.executable, "-m", "dask", *command], **options))
+        return processes[-1]
+
+    start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "scheduler.json")
+    wait_for(lambda: (folder / "scheduler.json").exists())
+    one_thread = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--scheduler-file", "scheduler.json")
+    workers = [start("worker", *one_thread) for _ in range(2)]
+    wait_for(lambda: all("Registered to" in (folder / f"{i}.log").read_text() for i in (1, 2)))
+    yield params.YAML(typ="safe").load(folder / "scheduler.json")["address"], workers
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def wait_for(what, limit_s: float = 60.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def fill() -> None:
+    for i in range(N_RECORDINGS):
+        add(f"sub-{i}", recording_uv(i, duration_s=40.0))
+
+
+def on(address: str):
+    p = parameters()
+    p.exec = p.exec.model_copy(update={"dask_scheduler": address})
+    return p
+
+
+def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(workspace, cluster, tmp_path_factory, monkeypatch):  # noqa: F811
+    address, workers = cluster
+    fill()
+    expected = build(parameters())
+    monkeypatch.chdir(tmp_path_factory.mktemp("spread"))
+    fill()
+    done = []
+
+    def kill() -> None:
+        wait_for(lambda: list(Path("data/preprocessed").glob("R1/*/*.npy")))
+        workers[0].send_signal(signal.SIGKILL)
+        done.append(len(list(Path("data/preprocessed").glob("R1/*/*.json"))))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = build(on(address))
+    killer.join()
+    assert workers[0].wait(5) == -signal.SIGKILL
+    assert done[0] < N_RECORDINGS  # in the middle
+    assert found == expected
+    assert sum(path.endswith(".npy") for path in found) == N_RECORDINGS
+
+
+def test_no_scheduler_and_no_dask_are_said(workspace, monkeypatch):  # noqa: F811
+    add("sub-A", recording_uv(0))
+    with pytest.raises(HbnError, match=r"exec\.dask_scheduler: no scheduler answers at 'tcp://127\.0\.0\.1:9'"):
+        build(on("tcp://127.0.0.1:9"))
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as if it were not installed
+    with pytest.raises(HbnError, match=r"pip install -r requirements-dask\.txt"):
+        build(on("tcp://127.0.0.1:9"))
