@@ -138,7 +138,8 @@ def resting(server, n_participants=3) -> dict[str, str]:
     return {
         path: sha
         for path, sha in everything.items()
-        if not path.startswith("sub-") or (path.split("/")[0] in people and "RestingState" in path)
+        if (path.split("/")[0] in people or not path.startswith("sub-"))
+        and ("RestingState" in path or not path.startswith(("sub-", "task-")))
     }
 
 

@@ -60,7 +60,8 @@ def alone(script: str) -> Iterator[None]:
     parent = os.getppid()
     # DVC and what it starts are one process group; who adopts orphans is in another one (but for a shell that is
     # process 1 of a container). That it is process 1 would say nothing: in a container, DVC may be that.
-    if os.getpgid(parent) != os.getpgrp():
+    # Between DVC and its processes, torchrun stands, which makes a group for each.
+    if "RANK" not in os.environ and os.getpgid(parent) != os.getpgrp():
         raise HbnError("the dvc that started this is gone")
     if sys.platform == "linux":  # at once; elsewhere, and for what has ended by now, within a moment
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
