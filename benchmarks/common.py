@@ -4,8 +4,6 @@ import json
 import re
 import resource
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +21,6 @@ def noise_uv(rng: np.random.Generator, n_channels: int, n_samples: int, exponent
         wave = np.fft.irfft(spectrum, n_samples)
         row[:] = 10 * wave / wave.std()
     return data_uv
-
-
-def core_seconds(function: Callable[[], object]) -> float:
-    """Processor time of one call in this process."""
-    begin = time.process_time()
-    function()
-    return time.process_time() - begin
 
 
 def peak_mb() -> float:

@@ -129,3 +129,28 @@ def test_a_batch_that_processes_cannot_share_evenly_is_refused(monkeypatch):
     assert training.Sampler(80, 8, seed=1).batch_size == 8
     with pytest.raises(HbnError, match="a batch of 6 cannot be shared evenly by 4 processes"):
         training.Sampler(80, 6, seed=1)
+
+
+def test_the_memory_of_a_batch_is_used_again_only_when_nothing_of_it_is_left(tiny_dataset):
+    dataset = training.Dataset.open(tiny_dataset, 2.0)
+    first, other = dataset.windows[:4], dataset.windows[4:8]
+    row = dataset.batch_uv(first)[1]
+    expected, place = row.clone(), row.data_ptr()
+    used = set()
+    for _ in range(4):
+        batch = dataset.batch_uv(other)
+        assert not torch.equal(batch[1], expected)
+        used.add(batch.data_ptr())
+        del batch
+    assert torch.equal(row, expected)
+    assert len(used) == 1
+    assert place - 4 * row.numel() not in used  # where the first batch begins
+    del row
+    assert torch.equal(dataset.batch_uv(first)[1], expected)
+
+
+def test_a_recording_that_is_gone_is_named_by_whatever_thread_reads_it(tiny_dataset, monkeypatch):
+    dataset = training.Dataset.open(tiny_dataset, 2.0)
+    monkeypatch.setattr(dataset.cache, "root", tiny_dataset / "gone")
+    with pytest.raises(HbnError, match="does not exist"):
+        dataset.batch_uv(dataset.windows[:4])

@@ -2,7 +2,11 @@
 
 import logging
 import math
+import os
+import weakref
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +24,9 @@ log = logging.getLogger(__name__)
 
 DATASET = Path("data/dataset")
 TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy")
+N_READERS = min(4, os.cpu_count())  # threads that fill a batch
+READERS = ThreadPoolExecutor(N_READERS)
+FREED: deque[np.ndarray] = deque(maxlen=2)  # memory of batches that are gone
 N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz for a covariance of 129 channels
 
 
@@ -99,16 +106,34 @@ class Dataset:
 
     def batch_uv(self, windows: np.ndarray) -> Tensor:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
-        # Memory of NumPy, which asks for huge pages: PyTorch's comes in small ones, at a fault for each.
-        shape = len(windows), self.window_samples, len(self.positions_m)
-        batch = torch.from_numpy(np.empty(shape, dtype=np.float32))  # (B, T, C)
-        window = np.empty(shape[1:], dtype=np.float16)
-        for into, (recording, start) in zip(batch, windows.tolist(), strict=True):
+        batch = _memory((len(windows), self.window_samples, len(self.positions_m)))  # (B, T, C)
+        parts = max(1, min(N_READERS, len(windows)))
+        for _ in READERS.map(self._fill, np.array_split(windows, parts), np.array_split(batch, parts)):
+            pass  # or an error would be lost
+        return torch.from_numpy(batch).transpose(1, 2)
+
+    def _fill(self, windows: np.ndarray, batch: np.ndarray) -> None:
+        """Read windows (B, 2) into (B, T, C)."""
+        window = np.empty(batch.shape[1:], dtype=np.float16)
+        for into, (recording, start) in zip(torch.from_numpy(batch), windows.tolist(), strict=True):
             # One window at a time, so that it is converted and scaled while in the processor's cache.
             self.cache.read(recording, start, window)
             into.copy_(torch.from_numpy(window))
             into.mul_(float(self.cache.scale_uv[recording]))
-        return batch.transpose(1, 2)
+
+
+def _memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Uninitialised float32; that of an earlier batch which is gone, where there is one of this shape.
+
+    Fresh memory of this size costs a fault and a clearing for every page. (It is NumPy's, which asks for
+    huge pages, and PyTorch does not.)
+    """
+    memory = FREED.pop() if FREED else None
+    if memory is None or memory.shape != shape:
+        memory = np.empty(shape, dtype=np.float32)
+    lent = memory[:]
+    weakref.finalize(lent, lambda: FREED.append(memory)).atexit = False
+    return lent
 
 
 def response_times_s(trials: list[dict[str, str]]) -> np.ndarray:
