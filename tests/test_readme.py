@@ -16,14 +16,16 @@ ADAPTED = {
     "python src/fetch.py R1 --estimate": "python src/fetch.py R1 --estimate",
     "make s3": "make --dry-run s3",  # it serves until it is stopped; test_s3.py runs the same server
     ". .venv/bin/activate": "true",  # the clone's environment has nothing to activate
+    "source completion.bash": "bash -c 'source completion.bash && complete -p dvc'",
     "dvc repro": "dvc repro",
     "dvc exp run -S pretrain.learning_rate=3e-4": "dvc exp run -S pretrain.learning_rate=3e-4 pretrain",
     "dvc exp run --queue -S 'model.size=tiny,small'": "dvc exp run --queue -S 'model.size=tiny,small' challenge1",
     "sweeps/pretraining.sh": "sweeps/pretraining.sh",
-    "dvc queue start -j 1": "dvc queue start -j 1",
+    "dvc queue start -j 2": "dvc queue start -j 2",
     "make table": "make table",
     "make plots": "make plots",
     "dvc exp apply <name>": "dvc exp apply {name}",
+    "git reset --hard && dvc checkout": "sh -c 'git reset --hard && dvc checkout'",
     "python src/predict.py RECORDING.set": "python src/predict.py {recording}",
     "dvc metrics diff main --md": "dvc metrics diff main --md",
     "dvc plots diff main": "dvc plots diff main",
@@ -34,6 +36,7 @@ ADAPTED = {
 # What must be in the output, where success alone says little.
 SHOWS = {
     "make test": "passed",
+    "source completion.bash": "-F _hbn_dvc dvc",
     "make table": "challenge1.nrmse",
     "python src/predict.py RECORDING.set": "not a medical device",
     "python src/describe.py models/challenge1.pt": "# challenge1",
@@ -79,7 +82,7 @@ def test_every_command_of_the_readme_runs(clone):
             line = line.replace(word, value)
         output = clone(*shlex.split(line))
         assert SHOWS.get(command, "") in output, output
-        if command == "dvc queue start -j 1":
+        if command == "dvc queue start -j 2":
             while "Running" in (shown := clone("dvc", "queue", "status")) or "Queued" in shown:
                 time.sleep(1)
             assert "Failed" not in shown
@@ -105,6 +108,6 @@ def change_on_a_branch(clone: Clone) -> None:
 BEFORE = {
     "dvc repro": Clone.restore,  # the experiment before it left the workspace changed
     "dvc exp run --queue -S 'model.size=tiny,small'": Clone.restore,
-    "dvc queue start -j 1": leave_two,
+    "dvc queue start -j 2": leave_two,
     "dvc metrics diff main --md": change_on_a_branch,
 }
