@@ -47,7 +47,7 @@ def main(p, release: str) -> None:
     found = bids.recordings(raw)
     if not found:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
-    decisive = p.preprocess.model_dump(exclude={"max_rejected_fraction"})
+    decisive, scratch = p.preprocess.model_dump(exclude={"max_rejected_fraction"}), store("preprocessed")
 
     def job(recording: bids.Recording, path: Path):
         checksum = checksums.get(path.relative_to(raw).as_posix())
@@ -55,11 +55,11 @@ def main(p, release: str) -> None:
             raise HbnError(f"{path} is not listed in {manifest}; run `dvc repro -f fetch@{release}`")
         checksum = {name: checksum[name] for name in ("md5", "sha256") if checksum.get(name, "n/a") != "n/a"}
         key = digest([checksum, decisive, code])
-        return process(recording, path, checksum, target, p.preprocess, store("preprocessed"), key)
+        return process(recording, path, checksum, target, p.preprocess, scratch, key)
 
     work = in_order((delayed(job)(recording, path) for recording, path in found), p.exec)
     reasons = list(tqdm(work, total=len(found), unit="recording", disable=None))
-    store("preprocessed").trim(p.exec.scratch_gb)
+    scratch.trim(p.exec.scratch_gb)
 
     rejected = [
         {"recording": recording.stem, "task": recording.task, "reason": error.reason, "detail": error.detail}

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from test_preprocess import add, build, parameters, recording_uv, workspace  # noqa: F401
 
-from hbn import params
-from hbn.files import HbnError
+from hbn.files import HbnError, read_json
 
 N_RECORDINGS = 10
 
 
 @pytest.fixture
 def cluster(tmp_path_factory):
-    """Address of a scheduler, and its two workers' processes, started in a folder that is not the checkout's."""
+    """Address of a scheduler, and what starts a worker of n threads, all in a folder that is not the checkout's."""
     folder = tmp_path_factory.mktemp("elsewhere")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"OMP_NUM_THREADS": "1", "DASK_TEMPORARY_DIRECTORY": str(folder)}
@@ -33,10 +32,14 @@ def cluster(tmp_path_factory):
 
     start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "scheduler.json")
     wait_for(lambda: (folder / "scheduler.json").exists())
-    one_thread = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--scheduler-file", "scheduler.json")
-    workers = [start("worker", *one_thread) for _ in range(2)]
-    wait_for(lambda: all("Registered to" in (folder / f"{i}.log").read_text() for i in (1, 2)))
-    yield params.YAML(typ="safe").load(folder / "scheduler.json")["address"], workers
+
+    def work(n_threads: int) -> subprocess.Popen:
+        n, threads = len(processes), ("--nthreads", str(n_threads))
+        process = start("worker", *threads, "--no-nanny", "--no-dashboard", "--scheduler-file", "scheduler.json")
+        wait_for(lambda: "Registered to" in (folder / f"{n}.log").read_text())
+        return process
+
+    yield read_json(folder / "scheduler.json")["address"], work
     for process in processes:
         process.kill()
         process.wait()
@@ -61,7 +64,8 @@ def on(address: str):
 
 
 def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(workspace, cluster, tmp_path_factory, monkeypatch):  # noqa: F811
-    address, workers = cluster
+    address, work = cluster
+    workers = [work(1), work(1)]
     fill()
     expected = build(parameters())
     monkeypatch.chdir(tmp_path_factory.mktemp("spread"))
@@ -81,6 +85,9 @@ def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(workspace, clu
     assert done[0] < N_RECORDINGS  # in the middle
     assert found == expected
     assert sum(path.endswith(".npy") for path in found) == N_RECORDINGS
+    work(2)
+    with pytest.raises(HbnError, match="should have one thread each"):
+        build(on(address))
 
 
 def test_no_scheduler_and_no_dask_are_said(workspace, monkeypatch):  # noqa: F811

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hbn import params
-from hbn.files import HbnError
+from hbn.files import HbnError, digest, sha256
 from hbn.stage import in_parallel
 
 log = logging.getLogger(__name__)
@@ -30,24 +30,22 @@ def in_order(jobs: Iterable[tuple], execution: params.Exec) -> Iterator:
 def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
     try:
         import cloudpickle
-        from distributed import Client, KilledWorker, WorkerPlugin
+        from distributed import Client, KilledWorker
     except ModuleNotFoundError:
         raise HbnError(
             "exec.dask_scheduler needs Dask: pip install -r requirements-dask.txt, or set it to an empty text"
         ) from None
-    here, library = os.getcwd(), str(Path(__file__).parents[1])
+    here, library = os.getcwd(), Path(__file__).parents[1]
+    code = str(library), digest([sha256(path) for path in sorted(library.rglob("*.py"))])
 
-    # Both are local, so that they travel as code: a worker has none of this library before the first is set up.
-    class Workplace(WorkerPlugin):
-        name = "hbn"
-
-        def setup(self, worker) -> None:
-            os.chdir(here)
-            sys.path[:] = [library, *(path for path in sys.path if path != library)]
+    # It travels as code, and the job packed: neither the scheduler nor a new worker has this library.
+    def call(job: bytes):
+        if getattr(sys, "hbn_code", None) != code:  # a new worker, or one that another checkout or an earlier run used
+            sys.hbn_code = code
+            sys.path[:] = [code[0], *(path for path in sys.path if path != code[0])]
             for name in [name for name in sys.modules if name.partition(".")[0] == "hbn"]:
-                del sys.modules[name]  # an earlier run's: the code may have changed since
-
-    def call(job: bytes):  # packed, for the scheduler unpacks what it passes on, and has none of this library
+                del sys.modules[name]
+        os.chdir(here)
         function, positional, named = pickle.loads(job)
         return function(*positional, **named)
 
@@ -56,8 +54,10 @@ def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
     except (OSError, ValueError) as error:
         raise HbnError(f"exec.dask_scheduler: no scheduler answers at {address!r} ({error})") from None
     with client:
-        client.register_plugin(Workplace())
-        log.info("%d workers of %s", len(client.scheduler_info()["workers"]), address)
+        threads = client.nthreads().values()
+        if any(n > 1 for n in threads):  # jobs of several runs would change each other's folder and code
+            raise HbnError(f"the workers of {address} should have one thread each (`dask worker --nthreads 1`)")
+        log.info("%d workers of %s", len(threads), address)
         try:
             for future in [client.submit(call, cloudpickle.dumps(job), pure=False) for job in jobs]:
                 yield future.result()
