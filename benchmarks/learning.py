@@ -73,6 +73,8 @@ def main(arguments: argparse.Namespace) -> None:
     wanted = [name for name in (*OURS, *PEERS) if name in arguments.models]
     cells = [(name, fraction) for fraction in arguments.fractions for name in OURS if name in wanted]
     cells += [(name, 1.0) for name in wanted if (name, 1.0) not in cells]
+    for name in wanted:  # first of all, while nobody uses the machine; what follows only counts steps
+        runs.steps(name, runs.trainer(name, trials))
     for name, fraction in cells:
         outputs[name, fraction] = [runs.output(name, fraction, seed) for seed in range(1, arguments.seeds + 1)]
 
@@ -112,9 +114,7 @@ class Runs:
         key = self.key(name, fraction, seed)
         if key not in self.done:
             trials = self.trials | {"train": some_participants(self.trials["train"], fraction, seed)}
-            trainer = own_trainer(name, self.p, self.dataset, trials) if name in OURS else None
-            trainer = trainer or peer_trainer(name, self.p, self.dataset, trials)
-            torch.set_num_threads(self.p.exec.threads if name in OURS else self.threads)
+            trainer = self.trainer(name, trials)
             steps = self.steps(name, trainer)
             begin = time.perf_counter()
             n = self.validations["ours" if name in OURS else name]
@@ -132,6 +132,11 @@ class Runs:
             )
         row = self.done[key]
         return np.array(row["predicted_s"]), np.array(row["p_miss"])
+
+    def trainer(self, name: str, trials: dict) -> Callable:
+        torch.set_num_threads(self.p.exec.threads if name in OURS else self.threads)
+        make = own_trainer if name in OURS else peer_trainer
+        return make(name, self.p, self.dataset, trials)
 
     def steps(self, name: str, trainer: Callable) -> int:
         """Steps that fit into the time, with set-up and validations; ours takes no more than params.yaml says."""

@@ -66,10 +66,13 @@ def main(n_recordings: int, duration_s: float, repeats: int, peer: bool) -> None
 
     rate = {kind: median(values, "windows_per_s") for kind, values in measured.items()}
     per_core_s = {kind: median(values, "windows_per_core_s") for kind, values in measured.items()}
-    best = max((kind for kind in kinds if kind != "ours"), key=rate.get, default=None)
+    first_s = {kind: median(values, "first_batch_s") for kind, values in measured.items()}
+    peers = [kind for kind in kinds if kind != "ours"]
+    best, first = max(peers, key=rate.get, default=None), min(peers, key=first_s.get, default=None)
     peak_mb = {"cohort": median(measured["ours"], "peak_mb"), "grown": median(grown, "peak_mb")}
     result = {
         "ratio": rate["ours"] / rate[best] if best else None,
+        "ratio_first_batch": first_s[first] / first_s["ours"] if first else None,
         "ratio_of_processor_time": per_core_s["ours"] / per_core_s[best] if best else None,
         "windows_per_s": rate["ours"],
         "braindecode_windows_per_s": rate.get(best),
@@ -91,7 +94,7 @@ def main(n_recordings: int, duration_s: float, repeats: int, peer: bool) -> None
         [
             {
                 **{"cold loader": kind, "windows/s": rate[kind], "ours over it": rate["ours"] / rate[kind]},
-                **{"windows per core s": per_core_s[kind], "s to open": median(measured[kind], "open_s")},
+                **{"windows per core s": per_core_s[kind], "s to first batch": first_s[kind]},
             }
             for kind in kinds
         ]
@@ -99,6 +102,7 @@ def main(n_recordings: int, duration_s: float, repeats: int, peer: bool) -> None
     print()
     rows = [
         ("times braindecode's windows/s, cold", result["ratio"], f">= {TARGETS['ratio']:g}"),
+        ("times as fast to the first batch", result["ratio_first_batch"], ""),
         ("share of copy speed, warm", result["copy_share"], f">= {TARGETS['copy_share']:g}"),
         ("share of copy speed, cold", result["copy_share_cold"], ""),
         (f"peak memory of an epoch, {GROWN} x over 1 x", result["memory_growth"], f"<= {TARGETS['memory_growth']:g}"),
@@ -176,6 +180,8 @@ def ours(root: Path, cohort: str, n_workers: int) -> dict[str, float]:
     order = np.random.default_rng(1).permutation(len(dataset.windows))
     for i in range(0, len(order), BATCH_SIZE):
         batch = dataset.batch_uv(dataset.windows[order[i : i + BATCH_SIZE]])
+        if i == 0:
+            first_batch_s = time.perf_counter() - begin
     cold_s, cold_core_s = time.perf_counter() - begin, core_s() - begin_core_s
     peak_mb = common.peak_mb()  # before the copies
 
@@ -189,6 +195,7 @@ def ours(root: Path, cohort: str, n_workers: int) -> dict[str, float]:
         "windows_per_s": len(order) / cold_s,
         "windows_per_core_s": len(order) / cold_core_s,
         "open_s": open_s,
+        "first_batch_s": first_batch_s,
         "warm_windows_per_s": 1 / statistics.median(batch_s),
         "copy_share": statistics.median(copy_s) / statistics.median(batch_s),
         "copy_share_cold": len(order) / cold_s * statistics.median(copy_s),
@@ -207,6 +214,8 @@ def braindecode(root: Path, cohort: str, n_workers: int) -> dict[str, float]:
     n = 0
     for x, _, _ in DataLoader(windows, batch_size=BATCH_SIZE, shuffle=True, num_workers=n_workers):
         n += len(x)
+        if n == len(x):
+            first_batch_s = time.perf_counter() - begin
     cold_s, cold_core_s = time.perf_counter() - begin, core_s() - begin_core_s
 
     dataset = Dataset.open(root / cohort, params.load(common.ROOT / "params.yaml").windows.window_s)
@@ -214,7 +223,8 @@ def braindecode(root: Path, cohort: str, n_workers: int) -> dict[str, float]:
     assert x.dtype == torch.float32
     assert n == len(dataset.windows)
     assert np.sqrt(np.mean((mine_uv - theirs_uv) ** 2)) < 1e-3 * theirs_uv.std(), "the same recordings"
-    return {"windows_per_s": n / cold_s, "windows_per_core_s": n / cold_core_s, "open_s": open_s}
+    rates = {"windows_per_s": n / cold_s, "windows_per_core_s": n / cold_core_s}
+    return rates | {"open_s": open_s, "first_batch_s": first_batch_s}
 
 
 def opening(root: Path, cohort: str, n_workers: int) -> dict[str, float]:

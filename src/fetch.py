@@ -99,8 +99,8 @@ class Plan:
         wanted = [path for path in common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
         wanted += [path for one in chosen for path in recordings[one]]
         known = recorded()
-        keys = {path: source.fingerprint(path) for path in wanted}
-        present = {path: known[key] for path, key in keys.items() if key in known and stored.has(key)}
+        checksums = {path: source.checksum(path) or known.get(source.fingerprint(path)) for path in wanted}
+        present = {path: one for path, one in checksums.items() if one and stored.has(source.fingerprint(path))}
         return cls(table, recordings, chosen, selection, present, [path for path in wanted if path not in present])
 
     def estimate(self, release: str, source: Source) -> None:
@@ -195,6 +195,8 @@ def select(table: list[dict], recordings: dict[Recording, list[str]], data) -> l
     else:
         chosen = set(order[: data.n_participants] if data.n_participants else order)
 
+    number = {name: i for i, name in enumerate(order, start=1)}
+
     def reason(name: str) -> str:
         if name not in by_id:
             return "not in participants.tsv"
@@ -202,7 +204,7 @@ def select(table: list[dict], recordings: dict[Recording, list[str]], data) -> l
             return "no recording of data.tasks"
         if data.participants:
             return "named in data.participants" if name in chosen else "not named in data.participants"
-        place = f"number {order.index(name) + 1} of {len(order)}, {data.select}"
+        place = f"number {number[name]} of {len(order)}, {data.select}"
         return place if name in chosen else f"{place}, beyond data.n_participants"
 
     everyone = sorted(set(by_id) | {one.participant_id for one in recordings})
@@ -231,7 +233,7 @@ def balanced(table: list[dict]) -> list[str]:
 
 def bring(source: Source, path: str, destination: Path, stored: Store, known: str = "") -> dict:
     """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
-    key = source.fingerprint(path)
+    key, known = source.fingerprint(path), source.checksum(path) or known
     if not (known and stored.fetch(key, destination) and is_right(destination, known)):
         with atomic(destination, durable=False) as temporary:
             known = source.write(path, temporary) or checksum(temporary)
@@ -241,8 +243,9 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
                     f"(`datalad get {path}`), or use data.preset: hbn"
                 )
         stored.put(key, destination)
-        with open(scratch() / CHECKSUMS, "a") as record:
-            record.write(f"{key}\t{known}\n")
+        if not source.checksum(path):
+            with open(scratch() / CHECKSUMS, "a") as record:
+                record.write(f"{key}\t{known}\n")
     algorithm, _, value = known.partition(":")
     return {"path": path, "bytes": destination.stat().st_size, algorithm: value}
 
@@ -256,7 +259,7 @@ def is_right(file: Path, known: str) -> bool:
 
 
 def recorded() -> dict[str, str]:
-    """Checksums of all that was ever fetched into the scratch store, by fingerprint."""
+    """Checksums of what was ever fetched into the scratch store and has none at its source, by fingerprint."""
     record = scratch() / CHECKSUMS
     lines = record.read_text(errors="replace").splitlines() if record.exists() else []
     return dict(line.split("\t") for line in lines if line.count("\t") == 1)

@@ -140,12 +140,13 @@ def summarise(release: str, target: Path, found: list, rejected: list[dict], sou
         },
     )
     rows = []
-    for stage in ("before", "after"):
-        for hz in range(1, 71):
+    for hz in range(1, 71):
+        row = {"frequency_hz": hz}
+        for stage in ("before", "after"):
             levels = [level for one in facts if (level := one[f"spectrum_{stage}_db"].get(str(hz))) is not None]
-            if levels:
-                rows.append({"frequency_hz": hz, "stage": stage, "power_db": max(float(np.median(levels)), -60.0)})
-    write_csv(f"plots/preprocess/{release}_spectrum.csv", rows, ["frequency_hz", "stage", "power_db"])
+            row[f"{stage}_db"] = max(float(np.median(levels)), -60.0) if levels else None
+        rows.append(row)
+    write_csv(f"plots/preprocess/{release}_spectrum.csv", rows, ["frequency_hz", "before_db", "after_db"])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hbn.files import HbnError, read_tsv
 FACTORS = ("p_factor", "attention", "internalizing", "externalizing")
 CHANNELS = (*(f"E{i}" for i in range(1, 129)), "Cz")
 EEG_SUFFIXES = (".set", ".bdf")
+PLACEHOLDER_BYTES = 1024  # a placeholder is one path
 MONTAGE = "GSN-HydroCel-129"
 
 _NAME = re.compile(
@@ -172,6 +173,8 @@ def is_placeholder(path: Path) -> bool:
     """Whether a file is what git-annex leaves where content was not fetched, or a recording of one byte."""
     if path.is_symlink() and not path.exists():
         return b"annex/objects" in bytes(path.readlink())
+    if path.stat().st_size > PLACEHOLDER_BYTES:
+        return False
     with open(path, "rb") as file:
         head = file.read(200)
     return b"annex/objects" in head or (path.suffix in EEG_SUFFIXES and len(head) == 1)

@@ -35,8 +35,8 @@ class Figure:
 
 
 def column(table: Table, name: str) -> np.ndarray:
-    """A column of numbers (N,)."""
-    return np.array([float(row[name]) for row in table])
+    """A column of numbers (N,), NaN where it is empty."""
+    return np.array([float(row[name] or "nan") for row in table])
 
 
 def groups(table: Table, *names: str) -> dict[str, Table]:
@@ -141,9 +141,8 @@ def latency(axes: Axes, tables: dict[str, Table]) -> None:
 
 def spectra(axes: Axes, tables: dict[str, Table]) -> None:
     for i, (name, table) in enumerate(tables.items()):
-        for stage, rows in groups(table, "stage").items():
-            hz, power_db = column(rows, "frequency_hz"), column(rows, "power_db")
-            style = ":" if stage == "before" else "-"
+        for stage, style in (("before", ":"), ("after", "-")):
+            hz, power_db = column(table, "frequency_hz"), column(table, f"{stage}_db")
             axes.plot(hz, power_db, style, color=f"C{i}", lw=1, label=f"{name.removesuffix('_spectrum')}, {stage}")
     axes.set(xlabel="frequency, Hz", ylabel="power, dB")
     axes.legend(ncols=2)

@@ -26,7 +26,8 @@ def atomic(path: Path | str, durable: bool = True) -> Iterator[Path]:
     that is on the disk before it has its name.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():  # asking is cheaper than trying
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         yield temporary
@@ -34,16 +35,16 @@ def atomic(path: Path | str, durable: bool = True) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
         os.replace(temporary, path)
-    except Exception as error:
-        # Each library reports a full disk in its own way; by the time it is caught, its half file would be gone.
-        if not isinstance(error, HbnError) and shutil.disk_usage(path.parent).free < FULL_BYTES:
+    except BaseException as error:
+        # Each library reports a full disk in its own way; without its half file, it would not be full any more.
+        full = not isinstance(error, HbnError) and shutil.disk_usage(path.parent).free < FULL_BYTES
+        temporary.unlink(missing_ok=True)
+        if full:
             raise HbnError(
                 f"{path} cannot be written, the disk is full ({error}): make room (`dvc gc --workspace` deletes "
                 "results of other commits, and .scratch can be deleted), then run the same command again"
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -127,7 +128,8 @@ def code_digest(*modules: str) -> str:
 
 def link(source: Path, destination: Path) -> None:
     """Hardlink `source` to `destination` atomically, or copy where links are not possible."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    if not destination.parent.is_dir():
+        destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, destination)
     except FileNotFoundError:
@@ -181,7 +183,8 @@ class Store:
         entries = []
         for path in self.root.glob("*/[!.]*"):
             with suppress(FileNotFoundError):
-                entries.append((path.stat().st_ctime, path.stat().st_size, path))
+                facts = path.stat()
+                entries.append((facts.st_ctime, facts.st_size, path))
         entries.sort()
         excess = sum(size for _, size, _ in entries) - max_gb * 1e9
         for _, size, path in entries:

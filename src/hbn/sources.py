@@ -49,6 +49,9 @@ class Source(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes of a file; None where that is known only once it is made."""
 
+    def checksum(self, path: str) -> str | None:
+        """The checksum of a file (as files.checksum) if that is known without reading it."""
+
     def write(self, path: str, destination: Path) -> str | None:
         """Write one file and verify it; its checksum (as files.checksum) if that took no other reading."""
 
@@ -96,6 +99,9 @@ class FolderSource:
     def fingerprint(self, path: str) -> str:
         facts = os.stat(self.root / path, follow_symlinks=(self.root / path).exists())
         return digest([str(self.root.resolve()), path, facts.st_size, facts.st_mtime_ns])
+
+    def checksum(self, path: str) -> None:
+        return None
 
     def write(self, path: str, destination: Path) -> None:
         if is_placeholder(self.root / path):
@@ -153,6 +159,9 @@ class SimulatedSource:
 
     def fingerprint(self, path: str) -> str:
         return digest([self.key, path, self.metadata.fingerprint(self._origin(path)) if self.metadata else None])
+
+    def checksum(self, path: str) -> None:
+        return None
 
     def write(self, path: str, destination: Path) -> None:
         kind = path.rpartition("_")[2]

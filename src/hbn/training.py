@@ -114,12 +114,12 @@ class Dataset:
 
     def _fill(self, windows: np.ndarray, batch: np.ndarray) -> None:
         """Read windows (B, 2) into (B, T, C)."""
-        window = np.empty(batch.shape[1:], dtype=np.float16)
+        window, scale_uv = np.empty(batch.shape[1:], dtype=np.float16), torch.from_numpy(self.cache.scale_uv)
         for into, (recording, start) in zip(torch.from_numpy(batch), windows.tolist(), strict=True):
-            # One window at a time, so that it is converted and scaled while in the processor's cache.
+            # One window at a time, so that it is converted and scaled while in the processor's cache. The scale,
+            # an array of float32, makes the product one too.
             self.cache.read(recording, start, window)
-            into.copy_(torch.from_numpy(window))
-            into.mul_(float(self.cache.scale_uv[recording]))
+            torch.mul(torch.from_numpy(window), scale_uv[recording : recording + 1], out=into)
 
 
 def _memory(shape: tuple[int, ...]) -> np.ndarray:

@@ -3,25 +3,28 @@
 import errno
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import shutil
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from io import FileIO
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-import urllib3
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from hbn.bids import Recording
 from hbn.files import HbnError, digest, read_json, write_json
 
 log = logging.getLogger(__name__)
-CHUNK_BYTES = 1 << 18  # what one transfer holds in memory; it should fit a processor's cache
+# What one transfer holds in memory; it should fit a processor's cache. Of whole pages, a write of a power of two
+# would make the kernel look for adjoining ones, which takes more time than all the rest of the write.
+CHUNK_BYTES = 400_000
 SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
 TRIES = 8  # in a row, without a byte gained
 MISMATCHES = 3
@@ -56,6 +59,7 @@ class S3Source:
         self.saved = scratch / "listings" / f"{digest([self.url, endpoint_url])}.json"
         self.is_saved = self.saved.exists()  # whether the listing is an old one
         self.progress: Callable[[int], None] = lambda n_bytes: None
+        self.own = threading.local()  # connection and buffer of each thread
 
     @cached_property
     def files(self) -> dict[str, tuple[int, str]]:
@@ -77,6 +81,11 @@ class S3Source:
 
     def fingerprint(self, path: str) -> str:
         return digest([self.bucket, self.prefix, path, *self.files[path]])
+
+    def checksum(self, path: str) -> str | None:
+        """From the ETag, which of an object of several parts, or encrypted, tells nothing of its content."""
+        etag = self.files[path][1]
+        return f"md5:{etag}" if len(etag) == 32 else None
 
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
@@ -102,12 +111,8 @@ class S3Source:
         headers = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
 
         def receive() -> int:
-            response = self.pool.request("GET", self._address(path), headers=headers, preload_content=False)
-            try:
-                _raise_for(response)
+            with self._answer(path, headers) as response:
                 return len(response.read(SAMPLE_BYTES))
-            finally:
-                response.close()
 
         return self._persist(path, receive)
 
@@ -141,25 +146,18 @@ class S3Source:
         if start == n_bytes:
             return
         headers = {"Range": f"bytes={start}-"} if start else {}
-        url = self._address(path)
-        response = self.pool.request("GET", url, headers=headers, preload_content=False, decode_content=False)
-        try:
-            _raise_for(response)
+        with self._answer(path, headers) as response:
             if response.headers.get("ETag", "").strip('"') != etag:
                 raise HbnError(f"{self.url}/{path} has changed since it was listed; run fetch.py with --refresh")
             if start and response.status != 206:  # the server sends all of it
                 self.progress(-start)
                 arrived.clear()
-            for chunk in response.stream(CHUNK_BYTES):
-                arrived.append(chunk)
-                self.progress(len(chunk))
+            while n := response.readinto(self.own.buffer):
+                arrived.append(self.own.buffer[:n])
+                self.progress(n)
                 if arrived.n_bytes > n_bytes:
                     raise Mismatch(f"{self.url}/{path}: more than the {n_bytes} bytes listed arrived")
                 self._within_limit()
-        except BaseException:
-            response.close()  # with what is left on the way
-            raise
-        response.release_conn()
         if arrived.n_bytes < n_bytes:
             raise ConnectionError(f"the connection ended after {arrived.n_bytes} of {n_bytes} bytes")
 
@@ -172,8 +170,7 @@ class S3Source:
             raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
 
     def _algorithm(self, path: str) -> str:
-        """MD5 where the ETag is one; that of an object of several parts, or encrypted, tells nothing of its content."""
-        return "md5" if len(self.files[path][1]) == 32 else "sha256"
+        return "md5" if self.checksum(path) else "sha256"
 
     def _address(self, path: str) -> str:
         """The URL of a file: signed by s3fs, unless anonymous."""
@@ -223,11 +220,40 @@ class S3Source:
                 f"{self.url}: not done within exec.transfer_limit_h = {self.limit_h:g}; run again to go on from there"
             )
 
+    @contextmanager
+    def _answer(self, path: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
+        """The response to the request of a file, on the connection that this thread keeps."""
+        scheme, host, *target = urlsplit(self._address(path))
+        connection, target = self._connection(scheme, host), urlunsplit(["", "", *target])
+        kept = connection.sock is not None
+        try:
+            try:
+                response = _ask(connection, target, headers)
+            except ConnectionError:
+                if not kept:
+                    raise
+                connection.close()  # the server has done so in the meantime
+                response = _ask(connection, target, headers)
+            _raise_for(response)
+            yield response
+            if not response.isclosed():
+                connection.close()
+        except BaseException:
+            connection.close()  # with what is left on the way
+            raise
+
+    def _connection(self, scheme: str, host: str) -> HTTPConnection:
+        if not hasattr(self.own, "connection"):
+            if scheme == "https":
+                self.own.connection = HTTPSConnection(host, timeout=self.timeout_s, context=self.tls)
+            else:
+                self.own.connection = HTTPConnection(host, timeout=self.timeout_s)
+            self.own.buffer = memoryview(bytearray(CHUNK_BYTES))
+        return self.own.connection
+
     @cached_property
-    def pool(self) -> urllib3.PoolManager:
-        """Connections that transfers share; `_fill` tries again, from where it was."""
-        ca = os.environ.get("AWS_CA_BUNDLE")
-        return urllib3.PoolManager(maxsize=64, timeout=self.timeout_s, retries=False, ca_certs=ca)
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
 
     @cached_property
     def fs(self):
@@ -249,21 +275,17 @@ class S3Source:
 class Arrived:
     """An open, unbuffered file, and the digest of what it holds."""
 
-    # More transfers computing at once than there are processors only take them, and their caches, from each other.
-    turn = threading.BoundedSemaphore(os.cpu_count())
-
-    def __init__(self, file: FileIO, algorithm: str):
+    def __init__(self, file: io.FileIO, algorithm: str):
         self.file, self.algorithm = file, algorithm
         self._forget()
         file.seek(0)
         while chunk := file.read(CHUNK_BYTES):
             self._count(chunk)
 
-    def append(self, chunk: bytes) -> None:
-        with self.turn:
-            if self.file.write(chunk) != len(chunk):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._count(chunk)
+    def append(self, chunk: bytes | memoryview) -> None:
+        if self.file.write(chunk) != len(chunk):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._count(chunk)
 
     def clear(self) -> None:
         self.file.seek(0)
@@ -273,12 +295,12 @@ class Arrived:
     def _forget(self) -> None:
         self.n_bytes, self.digest = 0, hashlib.new(self.algorithm, usedforsecurity=False)
 
-    def _count(self, chunk: bytes) -> None:
+    def _count(self, chunk: bytes | memoryview) -> None:
         self.n_bytes += len(chunk)
         self.digest.update(chunk)
 
 
-def _is_ours(file: FileIO, path: Path) -> bool:
+def _is_ours(file: io.FileIO, path: Path) -> bool:
     """Lock an open partial file; False when another process has it, or has just finished with it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -287,7 +309,12 @@ def _is_ours(file: FileIO, path: Path) -> bool:
         return False
 
 
-def _raise_for(response: urllib3.BaseHTTPResponse) -> None:
+def _ask(connection: HTTPConnection, target: str, headers: dict[str, str]) -> HTTPResponse:
+    connection.request("GET", target, headers=headers)
+    return connection.getresponse()
+
+
+def _raise_for(response: HTTPResponse) -> None:
     """Raise what `_passing` tells apart, unless the object is on its way."""
     if response.status in (200, 206):
         return
