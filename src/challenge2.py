@@ -3,8 +3,9 @@
 Reads  data/dataset, models/encoder.pt
 Writes models/challenge2.pt, metrics/challenge2.json, plots/challenge2.csv
 
-Features of all windows of a participant are averaged; one ridge regression per factor, its penalty
-chosen by leave-one-out over training participants, becomes the network's linear read-out.
+Features of all windows of a participant are averaged; a ridge regression of the factors and, as auxiliary
+targets, of age and sex, with one penalty chosen by leave-one-out over training participants, becomes the
+network's linear read-out.
 """
 
 import numpy as np
@@ -33,7 +34,7 @@ def main(p) -> None:
     train_x, test_x = features[: len(fitted)], features[len(fitted) :]
     train_y, test_y = factor_values(fitted), factor_values(people["test"])
 
-    fit_readout(network, train_x, train_y, p.challenge2.ridge_alphas)
+    fit_readout(network, train_x, train_y, floors.age_sex(fitted), p.challenge2.ridge_alphas)
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(test_x).float().to(device)).cpu().numpy()
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "n_regions": p.challenge2.n_regions}
@@ -80,18 +81,22 @@ def participant_features(
     return np.stack(means).astype(np.float64)
 
 
-def fit_readout(network: model.Factors, x: np.ndarray, y: np.ndarray, alphas: list[float]) -> None:
-    """Set the linear read-out to ridge regressions of standardised features (P, F) on factors (P, K)."""
-    scaler = StandardScaler().fit(x)
-    weights, biases = [], []
-    for k in range(y.shape[1]):
-        ridge = RidgeCV(alphas=np.array(alphas) * len(x)).fit(scaler.transform(x), y[:, k])
-        weight = ridge.coef_ / scaler.scale_
-        weights.append(weight)
-        biases.append(ridge.intercept_ - weight @ scaler.mean_)
+def fit_readout(
+    network: model.Factors, x: np.ndarray, y: np.ndarray, auxiliary: np.ndarray, alphas: list[float]
+) -> None:
+    """Set the linear read-out to the ridge regression of standardised features (P, F) on factors (P, K).
+
+    The auxiliary targets (P, A), NaN where unknown, have a say in the choice of the penalty, which few
+    participants and single factors make a matter of luck.
+    """
+    of_x, of_y = StandardScaler().fit(x), StandardScaler().fit(y)
+    others = np.nan_to_num(StandardScaler().fit_transform(auxiliary))
+    targets = np.concatenate([of_y.transform(y), others], axis=1)
+    ridge = RidgeCV(alphas=np.array(alphas) * len(x)).fit(of_x.transform(x), targets)
+    weights = ridge.coef_[: y.shape[1]] * of_y.scale_[:, None] / of_x.scale_
     with torch.no_grad():
-        network.readout.weight.copy_(torch.from_numpy(np.stack(weights)))
-        network.readout.bias.copy_(torch.from_numpy(np.stack(biases)))
+        network.readout.weight.copy_(torch.from_numpy(weights))
+        network.readout.bias.copy_(torch.from_numpy(of_y.mean_ - weights @ of_x.mean_))
 
 
 def scores(participant: np.ndarray, y: np.ndarray, predicted: np.ndarray, p) -> dict:

@@ -11,7 +11,7 @@ import torch
 
 import challenge1
 import challenge2
-from hbn import model, params
+from hbn import floors, model, params
 from hbn.bids import FACTORS, factor_values
 from hbn.events import Event, contrast_trials
 from hbn.splits import split_of
@@ -55,7 +55,8 @@ def challenge2_scores(dataset: Dataset) -> dict[str, dict]:
     fitted = dataset.split_participants("train", FACTORS[0]) + dataset.split_participants("validation", FACTORS[0])
     test = dataset.split_participants("test", FACTORS[0])
     features = challenge2.participant_features(network, dataset, fitted + test, CPU)
-    challenge2.fit_readout(network, features[: len(fitted)], factor_values(fitted), P.challenge2.ridge_alphas)
+    known = features[: len(fitted)], factor_values(fitted), floors.age_sex(fitted)
+    challenge2.fit_readout(network, *known, P.challenge2.ridge_alphas)
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(features[len(fitted) :]).float()).numpy()
     ids = np.array([one["participant_id"] for one in test])

@@ -81,7 +81,8 @@ def test_the_readout_of_factors_is_the_ridge_regression(tiny_dataset):
     rng = np.random.default_rng(0)
     x = rng.normal(5, 3, size=(60, network.n_features))
     y = x[:, :4] * [0.5, -1, 0, 2] + [1, 2, 3, 4]
-    challenge2.fit_readout(network, x, y, [1e-6])
+    age_sex = np.where(rng.random((60, 2)) < 0.1, np.nan, x[:, 4:6])
+    challenge2.fit_readout(network, x, y, age_sex, [1e-6])
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(x).float()).numpy()
     np.testing.assert_allclose(predicted, y, atol=0.02)
