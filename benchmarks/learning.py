@@ -1,6 +1,6 @@
 """What is learned of challenge 1 in the same wall-clock time, and from how many labels.
 
-    python benchmarks/learning.py [--minutes 3] [--seeds 3] [--models ...] [--csv FILE]
+    python benchmarks/learning.py [--minutes 3] [--seeds 3] [--models ...] [--csv FILE] [--plot FILE]
 
 Reads data/dataset and models/encoder.pt, which `dvc repro` makes. Every network is trained on the same trial windows
 of the same participants by the same loop (training.fit) with the settings of params.yaml: ours, with its outcome
@@ -12,7 +12,8 @@ not counted.
 
 Scores are means over seeds; intervals are over test participants. A share of the ceiling (of the simulator's
 ideal observer, metrics/fetch) is the way from knowing nothing to it. Then the same with the trials of only some of
-the training participants, pretrained against from scratch; validation trials, which decide when to stop, stay.
+the training participants, pretrained against from scratch (--plot draws that); validation trials, which decide
+when to stop, stay.
 
 Finished runs are kept in --results: started again, the benchmark goes on from there. `ratio` is our Pearson r over
 the best other network's; null if none ran.
@@ -32,13 +33,14 @@ from pathlib import Path
 import common
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import benchmark
 import challenge1
 from hbn import floors, metrics, model, params
-from hbn.files import code_digest, digest, read_json, sha256, write_csv
+from hbn.files import atomic, code_digest, digest, read_json, sha256, write_csv
 from hbn.training import Dataset, Sampler, choose_device, fit, predict, response_times_s
 
 OURS = ("pretrained", "from_scratch")
@@ -95,6 +97,8 @@ def main(arguments: argparse.Namespace) -> None:
     result = summary(outputs, scored, gains, ideal, rt_s, participant, p.scores)
     if arguments.csv:
         write_csv(arguments.csv, csv_rows(scored, ideal), CSV_COLUMNS)
+    if arguments.plot:
+        draw(arguments.plot, scored)
     common.print_result(result | {"seeds": arguments.seeds, "minutes": arguments.minutes, "source": dataset.source})
 
 
@@ -414,6 +418,24 @@ def csv_rows(scored: dict, ideal: dict[str, float]) -> list[dict]:
     ]
 
 
+def draw(path: Path, scored: dict) -> None:
+    """Label efficiency: our scores with their intervals against the share of the labels."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    for panel, score in zip(panels, ("pearson_r", "auroc_miss"), strict=True):
+        for name in OURS:
+            known = {fraction: one[score] for (model, fraction), one in scored.items() if model == name and one[score]}
+            percent = [100 * fraction for fraction in sorted(known)]
+            value, low, high = ([known[f][key] for f in sorted(known)] for key in ("value", "low", "high"))
+            panel.plot(percent, value, "o-", label=name.replace("_", " "))
+            panel.fill_between(percent, low, high, alpha=0.2)
+        panel.set(xlabel="training participants with labels, %", ylabel=score.replace("_", " "), xscale="log")
+        panel.set_xticks(percent, [f"{one:g}" for one in percent], minor=False)
+        panel.minorticks_off()
+    panels[0].legend()
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
+
+
 if __name__ == "__main__":
     peers = BRAINDECODE if importlib.util.find_spec("braindecode") else ()
     known = [*OURS, *WITHOUT_TRAINING, "reference", *peers]
@@ -429,4 +451,5 @@ if __name__ == "__main__":
     parser.add_argument("--metrics", type=Path, default=common.ROOT / "metrics/fetch", help="with the ceilings")
     parser.add_argument("--results", type=Path, default=common.ROOT / ".scratch/learning.jsonl")
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--plot", type=Path, help="such as labels.svg")
     main(parser.parse_args())

@@ -34,13 +34,15 @@ def small(tmp_path) -> list[str]:
 
 def test_learning_compares_and_goes_on_where_it_stopped(small, tmp_path):
     models = ["--models", "pretrained", "from_scratch", "ridge_band_power", "reference", "--fractions", "0.5", "1"]
-    first = last_line("learning.py", *small, *models, "--csv", str(tmp_path / "scores.csv"))
+    written = ["--csv", str(tmp_path / "scores.csv"), "--plot", str(tmp_path / "labels.svg")]
+    first = last_line("learning.py", *small, *models, *written)
     assert {"ratio", "lead_pearson_r_low", "gain_pearson_r_50_percent_low", "pearson_r_ridge_band_power"} <= set(first)
     assert first["best_other"] == "reference"
     assert first["share_of_ceiling_pearson_r"] == pytest.approx(first["pearson_r_pretrained"] / 0.9, rel=1e-3)
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     assert len(lines) == 5  # two of ours with two shares of the labels, one other
     assert (tmp_path / "scores.csv").exists()
+    assert "</svg>" in (tmp_path / "labels.svg").read_text()
     assert last_line("learning.py", *small, *models) == first
     assert (tmp_path / "results.jsonl").read_text().splitlines() == lines
 

@@ -111,7 +111,7 @@ class Passing(BaseHTTPRequestHandler):
             self.wfile.write(chunk)
             self.server.n_bytes += len(chunk)
             time.sleep(self.server.pause_s)
-        self.close_connection = fault == "drop"
+        self.close_connection = fault in ("drop", "close")
 
     def log_message(self, *args):
         pass
@@ -218,6 +218,25 @@ def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_p
     assert not list((tmp_path / ".scratch/partial").iterdir())
     for said in ("again in", "the MD5 of what arrived is"):
         assert said in caplog.text
+
+
+def test_a_connection_that_was_closed_after_its_last_use_is_no_failure(server, tmp_path, caplog):
+    with proxy(server, lambda path, n: "close") as way:
+        source = transfer.S3Source(f"s3://{HBN}", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        for name in ("README", "participants.tsv"):
+            source.write(name, tmp_path / name)
+            assert (tmp_path / name).read_bytes() == (server.tree / name).read_bytes()
+    assert "again in" not in caplog.text
+
+
+def test_what_the_bucket_tells_the_checksum_of_needs_no_record(server, settings, tmp_path):
+    with proxy(server) as way:
+        fetch.main(settings(way.url, n_participants=1), "R1")
+        assert not (tmp_path / ".scratch" / fetch.CHECKSUMS).exists()
+        way.requests.clear()
+        fetch.main(settings(way.url, n_participants=1), "R1")
+        assert way.requests == []
+    assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
 
 
 def test_an_object_of_several_parts_has_no_md5_but_its_size_is_checked(server, tmp_path):
