@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hbn import floors, metrics, model
+from hbn import floors, metrics, model, params
 from hbn.device import first, shard, share
 from hbn.files import HbnError, sha256, write_csv, write_json
 from hbn.stage import run, scratch
@@ -83,44 +83,60 @@ def main(p) -> None:
     tenths = [dict(zip(columns, row, strict=True)) for row in metrics.calibration(~answered, p_miss)]
     write_csv(PLOTS / "calibration.csv", tenths, columns)
     for pretrained in (True, False):
-        checkpoint(p, dataset, pretrained).unlink(missing_ok=True)
+        for settings in members(p.challenge1):
+            checkpoint(p.model, settings, dataset, pretrained).unlink(missing_ok=True)
 
 
-def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool) -> model.ResponseTime:
-    """Fit the network on the training trials, from the pretrained encoder or from random weights."""
-    torch.manual_seed(p.challenge1.seed)
+def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool) -> nn.Module:
+    """Fit the network, or the members of an ensemble, from the pretrained encoder or from random weights."""
+    fitted = [train_member(p, settings, dataset, trials, device, pretrained) for settings in members(p.challenge1)]
+    return fitted[0] if len(fitted) == 1 else model.Ensemble(fitted).eval()
+
+
+def members(p: params.Challenge1) -> list[params.Challenge1]:
+    """The settings of each member: successive seeds."""
+    return [p.model_copy(update={"seed": p.seed + i, "n_members": 1}) for i in range(p.n_members)]
+
+
+def train_member(
+    p, settings: params.Challenge1, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool
+) -> model.ResponseTime:
+    """Fit one network on the training trials, with these settings."""
+    torch.manual_seed(settings.seed)
     encoder = load_encoder(ENCODER, dataset, p.model) if pretrained else dataset.adapted_encoder(p.model)
     network = model.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s).to(device)
     windows, rt_s, auxiliary = tensors(dataset, trials["train"])
     last_start = np.array([int(r["samples"]) for r in dataset.cache.recordings]) - dataset.window_samples
-    sampler = Sampler(len(windows), p.challenge1.batch_size, p.challenge1.seed)
-    jitter_samples = samples(p.challenge1.jitter_s, dataset.cache.sfreq_hz)
+    sampler = Sampler(len(windows), settings.batch_size, settings.seed)
+    jitter_samples = samples(settings.jitter_s, dataset.cache.sfreq_hz)
 
     def loss(network: model.ResponseTime, step: int) -> Tensor:
         rows = sampler(step)
-        rng = np.random.default_rng([p.challenge1.seed, step])
+        rng = np.random.default_rng([settings.seed, step])
         moved = windows[rows]
         start = moved[:, 1] + rng.integers(-jitter_samples, jitter_samples + 1, size=len(rows))
         start = np.clip(start, 0, last_start[moved[:, 0]])
         shift_s = torch.from_numpy((start - moved[:, 1]) / dataset.cache.sfreq_hz).float()
         x_uv = dataset.batch_uv(shard(np.stack([moved[:, 0], start], axis=1)))
         moved_s, sides = rt_s[rows] - shift_s, auxiliary[rows]
-        return trial_loss(network, x_uv, shard(moved_s), shard(sides), device, p.challenge1, share(~moved_s.isnan()))
+        return trial_loss(network, x_uv, shard(moved_s), shard(sides), device, settings, share(~moved_s.isnan()))
 
     held_out = tensors(dataset, trials["validation"])
     held_out_uv = dataset.batch_uv(held_out[0])
 
     def validate(network: model.ResponseTime) -> float:
-        return trial_loss(network, held_out_uv, *held_out[1:], device, p.challenge1).item()
+        return trial_loss(network, held_out_uv, *held_out[1:], device, settings).item()
 
-    curve = PLOTS / f"curve_{'pretrained' if pretrained else 'from_scratch'}.csv"
-    fit(network, loss, validate, p.challenge1, checkpoint(p, dataset, pretrained), curve, sampler)
+    member = "" if settings.seed == p.challenge1.seed else f"_seed_{settings.seed}"
+    curve = PLOTS / f"curve_{'pretrained' if pretrained else 'from_scratch'}{member}.csv"
+    state = checkpoint(p.model, settings, dataset, pretrained)
+    fit(network, loss, validate, settings, state, curve, sampler)
     return network
 
 
-def checkpoint(p, dataset: Dataset, pretrained: bool) -> Path:
-    """Where `train` keeps its state until all is done."""
-    decides = {"model": p.model.model_dump(), "challenge1": p.challenge1.model_dump()}
+def checkpoint(p: params.Model, settings: params.Challenge1, dataset: Dataset, pretrained: bool) -> Path:
+    """Where a member's training keeps its state until all is done."""
+    decides = {"model": p.model_dump(), "challenge1": settings.model_dump()}
     decides["encoder"] = sha256(ENCODER) if pretrained else None
     return checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
 

@@ -102,9 +102,10 @@ def scalp(path: Path) -> dict:
     import mne
 
     from hbn.bids import CHANNELS, MONTAGE
-    from hbn.model import load_file
+    from hbn.model import load_file, members_of
 
     state = load_file(path, made_by="challenge1")["state"]
+    state = next(iter(members_of(state)), state)
     spatial, patch = state["encoder.spatial"], state["encoder.patch.weight"]  # (C, S), (D, P * S)
     # What a filter w responds to is not w but its covariance with every electrode: C w, where the
     # whitener is the inverse square root of C and w = whitener @ spatial.

@@ -82,7 +82,7 @@ def misfit(saved: dict) -> str | None:
     for key, wanted in (("window_s", WINDOW_S), ("trial_offset_s", TRIAL_OFFSET_S)):
         if saved.get(key, wanted) != wanted:
             return f"windows.{key} is {saved[key]:g}, in the challenge it is {wanted:g}"
-    n_channels = len(saved["state"]["encoder.positions_m"])
+    n_channels = next(len(tensor) for name, tensor in saved["state"].items() if name.endswith("positions_m"))
     return None if n_channels == SHAPE[0] else f"the network has {n_channels} channels, the challenge {SHAPE[0]}"
 
 

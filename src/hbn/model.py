@@ -208,6 +208,22 @@ class ResponseTime(nn.Module):
         return torch.cat([mass, (~answered)[:, None].to(mass.dtype)], dim=1)
 
 
+class Ensemble(nn.Module):
+    """Challenge 1: the mean of what several networks predict."""
+
+    def __init__(self, members: list[ResponseTime]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the first member; all have the same form."""
+        return self.members[0].encoder
+
+    def forward(self, x_uv: Tensor) -> Tensor:
+        return torch.stack([member(x_uv) for member in self.members]).mean(0)
+
+
 class Factors(nn.Module):
     """Challenge 2: four factors as a linear read-out of spectral and encoder features of a window.
 
@@ -264,6 +280,8 @@ def load_file(path: Path | str, made_by: str) -> dict:
 
 def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
     """What challenge1 or challenge2 saved, as a network for windows at `sfreq_hz`."""
+    if members := members_of(saved["state"]):
+        return Ensemble([rebuild(saved | {"state": state}, sfreq_hz) for state in members])
     state, p, window_s = saved["state"], saved["model"], saved["window_s"]
     settings = p["size"], p["patch_s"], p["n_spatial_filters"], p["dropout"]
     encoder = Encoder(state["encoder.positions_m"], sfreq_hz, window_s, *settings)
@@ -273,6 +291,16 @@ def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
         network = Factors(encoder, saved["n_regions"], len(state["readout.bias"]))
     network.load_state_dict(state)
     return network.eval()
+
+
+def members_of(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The weights of each network of an ensemble; empty for those of a single network."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        if name.startswith("members."):
+            _, member, own_name = name.split(".", 2)
+            found.setdefault(member, {})[own_name] = tensor
+    return list(found.values())
 
 
 def _masked_loss(prediction: Tensor, patches: Tensor, mask: Tensor) -> Tensor:

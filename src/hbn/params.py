@@ -127,6 +127,7 @@ class Pretrain(Training):
 
 
 class Challenge1(Training):
+    n_members: Count
     target_sd_s: Positive
     jitter_s: Annotated[float, Field(ge=0, le=0.4)]
     auxiliary_weight: Annotated[float, Field(ge=0)]
