@@ -77,10 +77,10 @@ def bash(tmp_path):
     process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], start_new_session=True, **options, **streams)
     os.close(inner)
 
-    def say(text: str) -> None:
+    def say(text: str, answer: str = "\nREADY> ") -> None:
         os.write(terminal, text.encode())
         seen = ""
-        while not seen.endswith("\nREADY> "):
+        while not seen.endswith(answer):
             assert select.select([terminal], [], [], 60)[0], f"no prompt after {seen!r}"
             seen += os.read(terminal, 1000).decode()
 
@@ -89,6 +89,7 @@ def bash(tmp_path):
         say(f"{text}\t{begin}echo {end} > typed\n")
         return (tmp_path / "typed").read_text().strip()
 
+    say("", "READY> ")  # else what is typed before bash reads would stand before its first prompt
     say("source completion.bash\n")
     yield complete
     os.close(terminal)
