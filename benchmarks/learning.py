@@ -421,14 +421,15 @@ def csv_rows(scored: dict, ideal: dict[str, float]) -> list[dict]:
 def draw(path: Path, scored: dict) -> None:
     """Label efficiency: our scores with their intervals against the share of the labels."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    for panel, score in zip(panels, ("pearson_r", "auroc_miss"), strict=True):
+    names = {"pearson_r": "Pearson r", "auroc_miss": "AUROC, no response"}
+    for panel, score in zip(panels, names, strict=True):
         for name in OURS:
             known = {fraction: one[score] for (model, fraction), one in scored.items() if model == name and one[score]}
             percent = [100 * fraction for fraction in sorted(known)]
             value, low, high = ([known[f][key] for f in sorted(known)] for key in ("value", "low", "high"))
             panel.plot(percent, value, "o-", label=name.replace("_", " "))
             panel.fill_between(percent, low, high, alpha=0.2)
-        panel.set(xlabel="training participants with labels, %", ylabel=score.replace("_", " "), xscale="log")
+        panel.set(xlabel="training participants with labels, %", ylabel=names[score], xscale="log")
         panel.set_xticks(percent, [f"{one:g}" for one in percent], minor=False)
         panel.minorticks_off()
     panels[0].legend()
