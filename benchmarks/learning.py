@@ -75,10 +75,12 @@ def main(arguments: argparse.Namespace) -> None:
     wanted = [name for name in (*OURS, *PEERS) if name in arguments.models]
     cells = [(name, fraction) for fraction in arguments.fractions for name in OURS if name in wanted]
     cells += [(name, 1.0) for name in wanted if (name, 1.0) not in cells]
-    for name in wanted:  # first of all, while nobody uses the machine; what follows only counts steps
+    seeds = range(1, arguments.seeds + 1)
+    left = {name for name, fraction in cells for seed in seeds if runs.key(name, fraction, seed) not in runs.done}
+    for name in sorted(left):  # first of all, while nobody uses the machine; what follows only counts steps
         runs.steps(name, runs.trainer(name, trials))
     for name, fraction in cells:
-        outputs[name, fraction] = [runs.output(name, fraction, seed) for seed in range(1, arguments.seeds + 1)]
+        outputs[name, fraction] = [runs.output(name, fraction, seed) for seed in seeds]
 
     ideal = ceiling(arguments.metrics, {dataset.participants[one]["release"] for one in participant})
     scored = {key: scores(rt_s, participant, found, p.scores) for key, found in outputs.items()}

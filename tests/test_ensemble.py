@@ -6,7 +6,7 @@ import torch
 
 import challenge1
 from hbn import challenge, export, model, params
-from hbn.deploy import session
+from hbn.deploy import INPUT, session
 from hbn.training import Dataset
 
 P = params.load()
@@ -45,5 +45,5 @@ def test_an_ensemble_is_the_mean_of_the_networks_of_its_seeds(dataset, tmp_path)
     with torch.inference_mode():
         assert torch.equal(network(x_uv), expected)
     graph = export.export(network, tuple(x_uv.shape[1:])).SerializeToString()
-    (found,) = session(graph, threads=1).run(None, {"x_uv": x_uv.contiguous().numpy()})
+    (found,) = session(graph, threads=1).run(None, {INPUT: x_uv.contiguous().numpy()})
     torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-3)
