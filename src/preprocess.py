@@ -59,6 +59,8 @@ def main(p, release: str) -> None:
 
     work = in_order((delayed(job)(recording, path) for recording, path in found), p.exec)
     reasons = list(tqdm(work, total=len(found), unit="recording", disable=None))
+    for left in target.glob("*/.*"):  # half-written by a worker of a cluster that was lost
+        left.unlink()
     scratch.trim(p.exec.scratch_gb)
 
     rejected = [

@@ -41,6 +41,13 @@ def test_a_read_only_hardlink_is_replaced_not_written_through(tmp_path):
     assert cached.read_text() == "cached"
 
 
+def test_linking_a_file_to_where_it_is_already_linked_leaves_no_other_name(tmp_path):
+    (tmp_path / "one").write_text("content")
+    for _ in range(2):  # the second is what a job does whose first worker was lost after it had finished
+        files.link(tmp_path / "one", tmp_path / "links" / "two")
+    assert os.listdir(tmp_path / "links") == ["two"] and (tmp_path / "links" / "two").samefile(tmp_path / "one")
+
+
 def test_json_is_sorted_rounded_and_refuses_nan(tmp_path):
     files.write_json(tmp_path / "m.json", {"b": 1 / 3, "a": [2, 1234567.891]})
     assert (tmp_path / "m.json").read_text() == '{\n  "a": [\n    2,\n    1234570.0\n  ],\n  "b": 0.333333\n}\n'

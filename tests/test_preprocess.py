@@ -115,6 +115,20 @@ def test_one_participant_at_a_time_equals_all_at_once(workspace, monkeypatch, tm
     assert not any("sub-B" in path for path in build(parameters()))
 
 
+def test_what_a_lost_worker_had_half_written_is_no_part_of_the_output(workspace, monkeypatch):
+    add("sub-A", recording_uv(0))
+    expected = build(parameters())
+
+    def in_order(jobs, execution):
+        half = preprocess.Path("data/preprocessed/R1/sub-A/.sub-A_task-RestingState_eeg.npy.0123456789ab")
+        half.parent.mkdir(parents=True)
+        half.write_bytes(b"half")
+        return (function(*positional) for function, positional, _ in jobs)
+
+    monkeypatch.setattr(preprocess, "in_order", in_order)
+    assert build(parameters()) == expected
+
+
 def test_every_unusable_recording_is_listed_with_its_reason(workspace):
     good_uv = recording_uv(0)
     add("sub-good", good_uv)

@@ -140,6 +140,7 @@ def link(source: Path, destination: Path) -> None:
                 os.link(source, temporary)
             except OSError:
                 shutil.copyfile(source, temporary)
+        temporary.unlink(missing_ok=True)  # renaming a file to another name of itself does nothing (POSIX)
 
 
 class Store:
