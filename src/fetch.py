@@ -18,6 +18,8 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from joblib import delayed
@@ -128,7 +130,8 @@ def tell_time(release: str, source: Source, plan: Plan, transfers: int) -> None:
         return
     longest = sorted(sizes, key=sizes.get)[-transfers:]
     started_s = time.monotonic()
-    n_bytes = sum(in_parallel(transfers, "generator_unordered", "threading")(map(delayed(source.sample), longest)))
+    with ThreadPool(transfers) as pool:
+        n_bytes = sum(pool.imap_unordered(source.sample, longest))
     bytes_per_s = n_bytes / (time.monotonic() - started_s)
     log.info(
         "%s: about %s at %.3g MB/s, as measured on %.1f MB of %d files (not kept)",
@@ -143,16 +146,26 @@ def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution)
     started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in plan.absent)
     # Long files first, so that none is left alone at the end.
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
-    jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
     if not source.in_threads:
+        jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
         work = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
         return [*manifest, *tqdm(work, total=len(order), unit="file", disable=None)]
-    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
+    queue = iter(order)  # of which each thread takes the next
+
+    def work(_number: int) -> list[dict]:
+        try:
+            return [bring(source, path, target / path, stored) for path in queue]
+        finally:
+            order.clear()  # after an error, the others end with what they have under way
+
+    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar, ThreadPool(execution.transfers) as pool:
         source.progress = bar.update
-        manifest += in_parallel(execution.transfers, return_as="generator_unordered", backend="threading")(jobs)
+        manifest += chain.from_iterable(pool.imap_unordered(work, range(execution.transfers)))
     seconds = time.monotonic() - started_s
-    if order:
-        log.info("%d files, %.3f GB in %.1f s, %.1f MB/s", len(order), n_bytes / 1e9, seconds, n_bytes / seconds / 1e6)
+    if plan.absent:
+        log.info(
+            "%d files, %.3f GB in %.1f s, %.1f MB/s", len(plan.absent), n_bytes / 1e9, seconds, n_bytes / seconds / 1e6
+        )
     return manifest
 
 
@@ -234,20 +247,21 @@ def balanced(table: list[dict]) -> list[str]:
 def bring(source: Source, path: str, destination: Path, stored: Store, known: str = "") -> dict:
     """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
     key, known = source.fingerprint(path), source.checksum(path) or known
-    if not (known and stored.fetch(key, destination) and is_right(destination, known)):
-        with atomic(destination, durable=False) as temporary:
-            known = source.write(path, temporary) or checksum(temporary)
-            if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
-                raise HbnError(
-                    f"{path} is a placeholder at the source, not a recording: get the file there "
-                    f"(`datalad get {path}`), or use data.preset: hbn"
-                )
-        stored.put(key, destination)
-        if not source.checksum(path):
-            with open(scratch() / CHECKSUMS, "a") as record:
-                record.write(f"{key}\t{known}\n")
+    with source.turn(path):
+        if not (known and stored.fetch(key, destination) and is_right(destination, known)):
+            with atomic(destination, durable=False) as temporary:
+                known = source.write(path, temporary) or checksum(temporary)
+                if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
+                    raise HbnError(
+                        f"{path} is a placeholder at the source, not a recording: get the file there "
+                        f"(`datalad get {path}`), or use data.preset: hbn"
+                    )
+            stored.put(key, destination)
+            if not source.checksum(path):
+                with open(scratch() / CHECKSUMS, "a") as record:
+                    record.write(f"{key}\t{known}\n")
     algorithm, _, value = known.partition(":")
-    return {"path": path, "bytes": destination.stat().st_size, algorithm: value}
+    return {"path": path, "bytes": source.size(path) or destination.stat().st_size, algorithm: value}
 
 
 def is_right(file: Path, known: str) -> bool:

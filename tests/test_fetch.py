@@ -1,6 +1,7 @@
 """Fetching: exactly the selected files, verified, resumable, whatever the source says."""
 
 import shutil
+import threading
 from collections import Counter
 from types import SimpleNamespace
 
@@ -82,6 +83,31 @@ def test_an_interrupted_fetch_leaves_no_half_file_and_goes_on(settings, tmp_path
     assert (
         len(calls) == len(tree(tmp_path / "data/raw/R1")) - len(fetch.OWN_FILES) - 8
     )  # eight files were already there
+
+
+def test_after_an_error_no_other_file_is_begun(settings, tmp_path, monkeypatch):
+    fetch.main(settings(2), "R1")
+    (tmp_path / "data/raw/R1").rename(tmp_path / "source")
+    begun, raised, write = [], threading.Event(), sources.FolderSource.write
+
+    def failing(self, path, destination):
+        if threading.current_thread() is not threading.main_thread():
+            begun.append(path)
+            if len(begun) == 1:
+                raise HbnError("no such luck")
+            raised.wait(20)
+        return write(self, path, destination)
+
+    monkeypatch.setattr(sources.FolderSource, "write", failing)
+    before = set(threading.enumerate())
+    p = settings(2, url=str(tmp_path / "source"))
+    p.exec = p.exec.model_copy(update={"transfers": 3})
+    with pytest.raises(HbnError, match="no such luck"):
+        fetch.main(p, "R1")
+    raised.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+    assert len(begun) <= 3  # one for each thread
 
 
 def test_damage_in_the_scratch_store_is_noticed_by_the_recorded_checksum(settings, tmp_path, caplog):

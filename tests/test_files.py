@@ -45,7 +45,8 @@ def test_linking_a_file_to_where_it_is_already_linked_leaves_no_other_name(tmp_p
     (tmp_path / "one").write_text("content")
     for _ in range(2):  # the second is what a job does whose first worker was lost after it had finished
         files.link(tmp_path / "one", tmp_path / "links" / "two")
-    assert os.listdir(tmp_path / "links") == ["two"] and (tmp_path / "links" / "two").samefile(tmp_path / "one")
+    assert os.listdir(tmp_path / "links") == ["two"]
+    assert (tmp_path / "links" / "two").samefile(tmp_path / "one")
 
 
 def test_json_is_sorted_rounded_and_refuses_nan(tmp_path):

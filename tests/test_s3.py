@@ -220,11 +220,26 @@ def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_p
         assert said in caplog.text
 
 
+def test_small_files_are_waited_for_at_once(server, settings, tmp_path):
+    together = threading.Barrier(3, timeout=20)  # broken unless three of them are asked for before one is answered
+
+    def fault(path, n):
+        if path.endswith("_events.tsv"):
+            together.wait()
+        return ""
+
+    with proxy(server, fault) as way:
+        fetch.main(settings(way.url), "R1")
+    assert not together.broken
+    assert tree(tmp_path / "data/raw/R1") == resting(server)
+
+
 def test_a_connection_that_was_closed_after_its_last_use_is_no_failure(server, tmp_path, caplog):
     with proxy(server, lambda path, n: "close") as way:
         source = transfer.S3Source(f"s3://{HBN}", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
         for name in ("README", "participants.tsv"):
-            source.write(name, tmp_path / name)
+            with source.turn(name):
+                source.write(name, tmp_path / name)
             assert (tmp_path / name).read_bytes() == (server.tree / name).read_bytes()
     assert "again in" not in caplog.text
 
@@ -245,7 +260,8 @@ def test_an_object_of_several_parts_has_no_md5_but_its_size_is_checked(server, t
     with proxy(server, lambda path, n: ("drop", "truncate", "")[n - 1] if "list-type" not in path else "") as way:
         source = transfer.S3Source("s3://nmdatasets/parts", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
         assert "-" in source.files["participants.tsv"][1]
-        found = source.write("participants.tsv", tmp_path / "it")
+        with source.turn("participants.tsv"):
+            found = source.write("participants.tsv", tmp_path / "it")
     assert found == f"sha256:{sha256(tmp_path / 'it')}"
     assert (tmp_path / "it").read_bytes() == content
 

@@ -1,6 +1,7 @@
 """BIDS names and tables of HBN-EEG: recordings, participants, sidecars, signals."""
 
 import re
+import stat
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -171,9 +172,10 @@ def read_signal(path: Path | str) -> Signal:
 
 def is_placeholder(path: Path) -> bool:
     """Whether a file is what git-annex leaves where content was not fetched, or a recording of one byte."""
-    if path.is_symlink() and not path.exists():
+    facts = path.lstat()
+    if stat.S_ISLNK(facts.st_mode) and not path.exists():
         return b"annex/objects" in bytes(path.readlink())
-    if path.stat().st_size > PLACEHOLDER_BYTES:
+    if facts.st_size > PLACEHOLDER_BYTES:
         return False
     with open(path, "rb") as file:
         head = file.read(200)

@@ -26,8 +26,7 @@ def atomic(path: Path | str, durable: bool = True) -> Iterator[Path]:
     that is on the disk before it has its name.
     """
     path = Path(path)
-    if not path.parent.is_dir():  # asking is cheaper than trying
-        path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder_of(path)
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         yield temporary
@@ -126,10 +125,9 @@ def code_digest(*modules: str) -> str:
     return digest({name: sha256(here / f"{name}.py") for name in modules})
 
 
-def link(source: Path, destination: Path) -> None:
+def link(source: Path | str, destination: Path | str) -> None:
     """Hardlink `source` to `destination` atomically, or copy where links are not possible."""
-    if not destination.parent.is_dir():
-        destination.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder_of(destination)
     try:
         os.link(source, destination)
     except FileNotFoundError:
@@ -143,6 +141,12 @@ def link(source: Path, destination: Path) -> None:
         temporary.unlink(missing_ok=True)  # renaming a file to another name of itself does nothing (POSIX)
 
 
+def _make_folder_of(path: Path | str) -> None:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):  # asking is cheaper than trying
+        os.makedirs(folder, exist_ok=True)
+
+
 class Store:
     """Content-addressed files kept outside stage outputs, so that work survives DVC's clean-up.
 
@@ -154,26 +158,26 @@ class Store:
     def __init__(self, root: Path | str):
         self.root = Path(root)
 
-    def _path(self, key: str) -> Path:
-        return self.root / key[:2] / key
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{key[:2]}/{key}"
 
     def fetch(self, key: str, destination: Path | str) -> bool:
         """Link the stored file to `destination`; False when it is not stored."""
         if not self.has(key):
             return False
         try:
-            link(self._path(key), Path(destination))
+            link(self._path(key), destination)
         except FileNotFoundError:  # trimmed in the meantime
             return False
         return True
 
     def has(self, key: str) -> bool:
         """Whether there is a file under `key`."""
-        return self._path(key).exists()
+        return os.path.exists(self._path(key))
 
     def put(self, key: str, source: Path | str) -> None:
         """Store a finished file under `key`."""
-        link(Path(source), self._path(key))
+        link(source, self._path(key))
 
     def trim(self, max_gb: float) -> None:
         """Delete the least recently linked files until at most `max_gb` (10^9 bytes) remain.

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +52,9 @@ class Source(Protocol):
 
     def checksum(self, path: str) -> str | None:
         """The checksum of a file (as files.checksum) if that is known without reading it."""
+
+    def turn(self, path: str) -> AbstractContextManager:
+        """To be held while a file is written and put in its place."""
 
     def write(self, path: str, destination: Path) -> str | None:
         """Write one file and verify it; its checksum (as files.checksum) if that took no other reading."""
@@ -102,6 +106,9 @@ class FolderSource:
 
     def checksum(self, path: str) -> None:
         return None
+
+    def turn(self, path: str) -> AbstractContextManager:
+        return nullcontext()
 
     def write(self, path: str, destination: Path) -> None:
         if is_placeholder(self.root / path):
@@ -162,6 +169,9 @@ class SimulatedSource:
 
     def checksum(self, path: str) -> None:
         return None
+
+    def turn(self, path: str) -> AbstractContextManager:
+        return nullcontext()
 
     def write(self, path: str, destination: Path) -> None:
         kind = path.rpartition("_")[2]
