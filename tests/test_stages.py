@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -124,6 +125,20 @@ def test_a_missing_argument_is_named():
     assert done.returncode == 1
     assert "missing a required argument: 'release'; the first lines of src/preprocess.py" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_stage_says_so_in_a_line(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path / "log")]
+    options = {"cwd": Path(__file__).parents[1], "text": True, "stderr": subprocess.PIPE, "start_new_session": True}
+    stage = subprocess.Popen(command, **options)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    stage.send_signal(signal.SIGINT)  # as Ctrl-C
+    said = stage.communicate()[1]
+    assert stage.returncode == 130
+    assert "interrupted; run the same command again" in said
+    assert "Traceback" not in said
 
 
 def test_a_stage_waits_for_an_earlier_run_of_itself(tmp_path):

@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1  # of the Linux call prctl: the signal to get when the pare
 
 
 def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
-    """Check all of params.yaml, then call `main(p, *arguments)`; exit with status 1 on HbnError.
+    """Check all of params.yaml, then call `main(p, *arguments)`; exit with status 1 on HbnError, 130 on Ctrl-C.
 
     `p` holds only what `reads` names (a section such as 'pretrain' or a key such as 'data.url'),
     so that a stage cannot read a parameter that dvc.yaml does not declare for it. `p.exec` holds
@@ -46,6 +46,9 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
     except HbnError as error:
         logging.error("%s", error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        logging.error("interrupted; run the same command again, it goes on from what is finished")
+        sys.exit(128 + signal.SIGINT)
 
 
 @contextmanager
