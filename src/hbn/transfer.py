@@ -22,9 +22,9 @@ from hbn.bids import Recording
 from hbn.files import HbnError, digest, read_json, write_json
 
 log = logging.getLogger(__name__)
-# What one transfer holds in memory; it should fit a processor's cache. Of whole pages, a write of a power of two
-# would make the kernel look for adjoining ones, which takes more time than all the rest of the write.
-CHUNK_BYTES = 400_000
+# What one transfer holds in memory, which should still be in the cache of the processor when it is written. Of whole
+# pages, a write of a power of two would make the kernel look for adjoining ones, which takes longer than all the rest.
+CHUNK_BYTES = 150_000
 AT_ONCE_BYTES = 14_000  # ten packets, which a server sends without waiting for an answer (RFC 6928)
 SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
 TRIES = 8  # in a row, without a byte gained
