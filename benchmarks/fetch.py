@@ -31,8 +31,7 @@ def main() -> None:
     logging.disable(logging.INFO)
     everything = params.load(REPOSITORY / "params.yaml")
     with tempfile.TemporaryDirectory() as folder, s3_server.Server(Path(folder) / "server") as server:
-        os.chdir(folder)
-        step_aside()
+        os.chdir(tempfile.mkdtemp(dir=folder))
         figures = {name: compare(server, name, *case, everything) for name, case in CASES.items()}
     worst = min(one["ratio"] for one in figures.values())
     print(json.dumps({"ratio": worst, "peer": "rclone copy", "transfers": TRANSFERS, "runs": RUNS, **figures}))
@@ -117,12 +116,10 @@ def step_aside() -> None:
     For minutes, ext4 does not use the inode of a deleted file again, but looks at each of these whenever a file is
     made: after a turn of 2,000 files, that takes more time than the transfer.
     """
-    before = Path.cwd()
-    if before.name.startswith("turn_"):
-        for path in before.rglob("*"):
-            if path.is_file():
-                os.truncate(path, 0)
-    os.chdir(tempfile.mkdtemp(prefix="turn_", dir=before.parent if before.name.startswith("turn_") else before))
+    for path in Path.cwd().rglob("*"):
+        if path.is_file():
+            os.truncate(path, 0)
+    os.chdir(tempfile.mkdtemp(dir=Path.cwd().parent))
     os.sync()
 
 

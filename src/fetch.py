@@ -148,8 +148,8 @@ def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution)
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
     if not source.in_threads:
         jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
-        work = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
-        return [*manifest, *tqdm(work, total=len(order), unit="file", disable=None)]
+        made = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
+        return [*manifest, *tqdm(made, total=len(order), unit="file", disable=None)]
     queue = iter(order)  # of which each thread takes the next
 
     def work(_number: int) -> list[dict]:

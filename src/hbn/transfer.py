@@ -103,7 +103,7 @@ class S3Source:
     @contextmanager
     def _waiting(self, path: str) -> Iterator[None]:
         """Leave the turn to others for now."""
-        if self.size(path) > AT_ONCE_BYTES:
+        if self.turn(path) is not self.one_at_a_time:
             yield
             return
         self.one_at_a_time.release()
@@ -261,16 +261,9 @@ class S3Source:
         """The response to the request of a file, on the connection that this thread keeps."""
         scheme, host, *target = urlsplit(self._address(path))
         connection, target = self._connection(scheme, host), urlunsplit(["", "", *target])
-        kept = connection.sock is not None
         try:
             with self._waiting(path):
-                try:
-                    response = _ask(connection, target, headers)
-                except ConnectionError:
-                    if not kept:
-                        raise
-                    connection.close()  # the server has done so in the meantime
-                    response = _ask(connection, target, headers)
+                response = _ask(connection, target, headers)
             _raise_for(response)
             yield response
             if not response.isclosed():
@@ -353,8 +346,15 @@ def _is_ours(file: io.FileIO, path: Path) -> bool:
 
 
 def _ask(connection: HTTPConnection, target: str, headers: dict[str, str]) -> HTTPResponse:
-    connection.request("GET", target, headers=headers)
-    return connection.getresponse()
+    kept = connection.sock is not None
+    try:
+        connection.request("GET", target, headers=headers)
+        return connection.getresponse()
+    except ConnectionError:
+        if not kept:
+            raise
+        connection.close()  # the server has done so in the meantime
+        return _ask(connection, target, headers)
 
 
 def _raise_for(response: HTTPResponse) -> None:
