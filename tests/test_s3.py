@@ -177,6 +177,28 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         assert all("list-type" in path for path in way.requests)
 
 
+def test_a_public_bucket_is_asked_as_s3fs_would_ask_it(server, tmp_path, monkeypatch):
+    for name, value in s3_server.ADMIN.items():
+        monkeypatch.setenv(name, value)
+    folder = "fcp-indi/many pages"
+    names = ["participants.tsv", "sub-1/a b+c%20&d.tsv", "sub-1/ü.tsv", *(f"sub-{i}/x.tsv" for i in range(1100))]
+    server.admin.pipe({f"{folder}/{name}": name.encode() for name in names})
+    one, signed = (
+        transfer.S3Source(f"s3://{folder}", server.url, anonymous, tmp_path / str(anonymous), 5, 1)
+        for anonymous in (True, False)
+    )
+    assert one.paths() == sorted(names)
+    assert one.files == signed.files
+    for number, name in enumerate(names[:4]):
+        with one.turn(name):
+            one.write(name, tmp_path / str(number))
+        assert (tmp_path / str(number)).read_text() == name
+
+    for preset in ("hbn", "openneuro", "challenge"):  # Amazon's addresses
+        amazon = transfer.S3Source(params.PRESETS[preset], "", True, tmp_path, 5, 1)
+        assert amazon._address("a b.tsv") == amazon.fs.url(f"{amazon.bucket}/{amazon.prefix}/a b.tsv")
+
+
 def test_the_estimate_tells_the_time_at_the_measured_rate(server, settings, tmp_path, caplog):
     caplog.set_level("INFO")
     with proxy(server, lambda path, n: "503" if n == 1 else "", pause_s=0.02) as way:

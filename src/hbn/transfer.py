@@ -16,7 +16,8 @@ from functools import cached_property
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit, urlunsplit
+from xml.etree import ElementTree
 
 from hbn.bids import Recording
 from hbn.files import HbnError, digest, read_json, write_json
@@ -198,35 +199,63 @@ class S3Source:
 
     def _address(self, path: str) -> str:
         """The URL of a file: signed by s3fs, unless anonymous."""
+        key = f"{self._folder}{path}"
         if self.anonymous:
-            return f"{self._root}/{quote(path)}"
-        return self.fs.url(f"{self.bucket}/{self.prefix}/{path}".replace("//", "/"), expires=3600)
+            return f"{self._public_bucket}/{quote(key)}"
+        return self.fs.url(f"{self.bucket}/{key}", expires=3600)
 
-    @cached_property
-    def _root(self) -> str:
-        return self.fs.url(f"{self.bucket}/{self.prefix}/participants.tsv".replace("//", "/")).rpartition("/")[0]
+    @property
+    def _folder(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    @property
+    def _public_bucket(self) -> str:
+        """Its URL: https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html."""
+        if self.endpoint_url:
+            return f"{self.endpoint_url.rstrip('/')}/{self.bucket}"
+        if "." in self.bucket:  # which the certificate of the other form does not cover
+            return f"https://s3.amazonaws.com/{self.bucket}"
+        return f"https://{self.bucket}.s3.amazonaws.com"
 
     def _list(self) -> dict[str, tuple[int, str]]:
         """Ask the bucket, and keep its answer."""
-        root = f"{self.prefix}/" if self.prefix else ""
-        found = self._persist("the listing", lambda: list(self._listed(root)))
-        files = {
-            one["Key"][len(root) :]: (int(one["Size"]), one["ETag"].strip('"'))
-            for one in found
-            if not one["Key"].endswith("/")  # a folder, as some programs make them
-        }
+        found = self._persist("the listing", self._listed)
+        # Some programs make an object for each folder.
+        files = {key[len(self._folder) :]: facts for key, facts in found.items() if not key.endswith("/")}
         if "participants.tsv" not in files:
             raise HbnError(f"{self.url} is no BIDS release ({len(files)} files listed, no participants.tsv)")
         write_json(self.saved, files)
         return files
 
-    def _listed(self, prefix: str) -> Iterator[dict]:
-        """Objects below a prefix. (The `find` of s3fs takes twice the time, for the folders that it makes up.)"""
-        more = {}
-        while more is not None:
-            page = self.fs.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=prefix, **more)
-            yield from page.get("Contents", ())
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+    def _listed(self) -> dict[str, tuple[int, str]]:
+        """Size in bytes and ETag of the objects of the release, by key."""
+        listed, token = {}, ""
+        while token is not None:
+            objects, token = (self._public_page if self.anonymous else self._page)(token)
+            listed |= {one["Key"]: (int(one["Size"]), one["ETag"].strip('"')) for one in objects}
+        return listed
+
+    def _page(self, token: str) -> tuple[list[dict], str | None]:
+        """Objects of a page of the listing, and the token of the next one.
+
+        The `find` of s3fs takes twice the time, for the folders that it makes up.
+        """
+        more = {"ContinuationToken": token} if token else {}
+        page = self.fs.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self._folder, **more)
+        return page.get("Contents", []), page["NextContinuationToken"] if page["IsTruncated"] else None
+
+    def _public_page(self, token: str) -> tuple[list[dict], str | None]:
+        """As `_page`, in one request: making the client of s3fs takes longer than the listing."""
+        query = {"list-type": "2", "encoding-type": "url", "prefix": self._folder}
+        query |= {"continuation-token": token} if token else {}
+        with self._response(f"{self._public_bucket}?{urlencode(query)}", {}, nullcontext()) as response:
+            page = ElementTree.fromstring(response.read())
+        fields = ("Key", "Size", "ETag")
+        objects = [{name: one.findtext(f"{{*}}{name}") for name in fields} for one in page.iterfind("{*}Contents")]
+        for one in objects:
+            one["Key"] = unquote_plus(one["Key"])
+        truncated = page.findtext("{*}IsTruncated") == "true"
+        return objects, page.findtext("{*}NextContinuationToken") if truncated else None
 
     def _persist(self, what: str, attempt: Callable[[], Any]) -> Any:
         """What `attempt` returns, once it does."""
@@ -256,13 +285,19 @@ class S3Source:
                 f"{self.url}: not done within exec.transfer_limit_h = {self.limit_h:g}; run again to go on from there"
             )
 
+    def _answer(self, path: str, headers: dict[str, str]) -> AbstractContextManager[HTTPResponse]:
+        """The response to the request of a file."""
+        return self._response(self._address(path), headers, self._waiting(path))
+
     @contextmanager
-    def _answer(self, path: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
-        """The response to the request of a file, on the connection that this thread keeps."""
-        scheme, host, *target = urlsplit(self._address(path))
+    def _response(
+        self, address: str, headers: dict[str, str], waiting: AbstractContextManager
+    ) -> Iterator[HTTPResponse]:
+        """The response to a request, on the connection that this thread keeps; `waiting` is held until it begins."""
+        scheme, host, *target = urlsplit(address)
         connection, target = self._connection(scheme, host), urlunsplit(["", "", *target])
         try:
-            with self._waiting(path):
+            with waiting:
                 response = _ask(connection, target, headers)
             _raise_for(response)
             yield response
