@@ -16,6 +16,7 @@ import re
 import shutil
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
@@ -72,12 +73,9 @@ class Plan:
     recordings: dict[Recording, list[str]]  # all that the source lists
     chosen: list[Recording]
     selection: list[dict]
-    present: dict[str, str]  # checksum by path
+    wanted: dict[str, str]  # checksum by path, as far as it is known
+    present: list[str]  # in the scratch store, with a checksum
     absent: list[str]
-
-    @property
-    def wanted(self) -> list[str]:
-        return [*self.present, *self.absent]
 
     @classmethod
     def make(cls, data, release: str, source: Source, stored: Store) -> "Plan":
@@ -85,7 +83,7 @@ class Plan:
         if "participants.tsv" not in common:
             raise HbnError(f"{release}: the source lists no participants.tsv")
         place = scratch() / "participants" / f"{source.fingerprint('participants.tsv')}.tsv"
-        bring(source, "participants.tsv", place, stored, recorded().get(source.fingerprint("participants.tsv"), ""))
+        bring(source, "participants.tsv", place, stored, known_of(source, "participants.tsv", recorded()))
         table = read_tsv(place)  # stays there, a small hardlink: experiments side by side have the same one
         there = sorted({name for one in recordings for name in (one.task, one.column)})
         if unknown := sorted(set(data.tasks) - set(there)):
@@ -98,12 +96,12 @@ class Plan:
             )
         chosen = sorted(one for one in recordings if one.participant_id in people and one.is_selected(data.tasks))
         tasks = {one.task for one in chosen}
-        wanted = [path for path in common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
-        wanted += [path for one in chosen for path in recordings[one]]
-        known = recorded()
-        checksums = {path: source.checksum(path) or known.get(source.fingerprint(path)) for path in wanted}
-        present = {path: one for path, one in checksums.items() if one and stored.has(source.fingerprint(path))}
-        return cls(table, recordings, chosen, selection, present, [path for path in wanted if path not in present])
+        paths = [path for path in common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
+        paths += [path for one in chosen for path in recordings[one]]
+        record = recorded()
+        wanted = {path: known_of(source, path, record) for path in paths}
+        present = [path for path, known in wanted.items() if known and stored.has(source.fingerprint(path))]
+        return cls(table, recordings, chosen, selection, wanted, present, sorted(set(wanted) - set(present)))
 
     def estimate(self, release: str, source: Source) -> None:
         """Log how much there is to do; HbnError if the disk cannot hold it."""
@@ -142,31 +140,42 @@ def tell_time(release: str, source: Source, plan: Plan, transfers: int) -> None:
 
 def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution) -> list[dict]:
     """Bring all wanted files to `target`, several at once; the rows of the manifest."""
-    manifest = [bring(source, path, target / path, stored, known) for path, known in plan.present.items()]
+
+    def one(path: str) -> dict:
+        return bring(source, path, target / path, stored, plan.wanted[path])
+
+    manifest = in_threads(one, plan.present, execution.transfers)
     started_s, n_bytes = time.monotonic(), sum(source.size(path) or 0 for path in plan.absent)
     # Long files first, so that none is left alone at the end.
     order = sorted(plan.absent, key=lambda path: source.size(path) or 0, reverse=True)
     if not source.in_threads:
-        jobs = (delayed(bring)(source, path, target / path, stored) for path in order)
+        jobs = (delayed(bring)(source, path, target / path, stored, plan.wanted[path]) for path in order)
         made = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
         return [*manifest, *tqdm(made, total=len(order), unit="file", disable=None)]
-    queue = iter(order)  # of which each thread takes the next
-
-    def work(_number: int) -> list[dict]:
-        try:
-            return [bring(source, path, target / path, stored) for path in queue]
-        finally:
-            order.clear()  # after an error, the others end with what they have under way
-
-    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar, ThreadPool(execution.transfers) as pool:
+    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
         source.progress = bar.update
-        manifest += chain.from_iterable(pool.imap_unordered(work, range(execution.transfers)))
+        manifest += in_threads(one, order, execution.transfers)
     seconds = time.monotonic() - started_s
     if plan.absent:
         log.info(
             "%d files, %.3f GB in %.1f s, %.1f MB/s", len(plan.absent), n_bytes / 1e9, seconds, n_bytes / seconds / 1e6
         )
     return manifest
+
+
+def in_threads(work: Callable[[str], dict], paths: list[str], n_threads: int) -> list[dict]:
+    """What `work` gives for each path, in any order; after an error, no other path is begun."""
+    left = list(paths)
+    queue = iter(left)  # of which each thread takes the next
+
+    def several(_number: int) -> list[dict]:
+        try:
+            return [work(path) for path in queue]
+        finally:
+            left.clear()  # after an error, the others end with what they have under way
+
+    with ThreadPool(n_threads) as pool:
+        return list(chain.from_iterable(pool.imap_unordered(several, range(n_threads))))
 
 
 def sort_paths(paths: list[str]) -> tuple[list[str], dict[Recording, list[str]]]:
@@ -244,9 +253,9 @@ def balanced(table: list[dict]) -> list[str]:
     return sorted(keys, key=keys.get)
 
 
-def bring(source: Source, path: str, destination: Path, stored: Store, known: str = "") -> dict:
+def bring(source: Source, path: str, destination: Path, stored: Store, known: str) -> dict:
     """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
-    key, known = source.fingerprint(path), source.checksum(path) or known
+    key = source.fingerprint(path)
     with source.turn(path):
         if not (known and stored.fetch(key, destination) and is_right(destination, known)):
             with atomic(destination, durable=False) as temporary:
@@ -257,7 +266,7 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
                         f"(`datalad get {path}`), or use data.preset: hbn"
                     )
             stored.put(key, destination)
-            if not source.checksum(path):
+            if known != source.checksum(path):
                 with open(scratch() / CHECKSUMS, "a") as record:
                     record.write(f"{key}\t{known}\n")
     algorithm, _, value = known.partition(":")
@@ -273,10 +282,15 @@ def is_right(file: Path, known: str) -> bool:
 
 
 def recorded() -> dict[str, str]:
-    """Checksums of what was ever fetched into the scratch store and has none at its source, by fingerprint."""
+    """Checksums of what was ever fetched into the scratch store and has another or none at its source."""
     record = scratch() / CHECKSUMS
     lines = record.read_text(errors="replace").splitlines() if record.exists() else []
     return dict(line.split("\t") for line in lines if line.count("\t") == 1)
+
+
+def known_of(source: Source, path: str, record: dict[str, str]) -> str:
+    """The checksum of a file as it was recorded, else as its source tells, else empty."""
+    return record.get(source.fingerprint(path)) or source.checksum(path) or ""
 
 
 def report(release: str, p, plan: Plan, manifest: list[dict], source: Source) -> None:

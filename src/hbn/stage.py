@@ -93,10 +93,10 @@ def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
     return seen
 
 
-def in_parallel(n_jobs: int, return_as: str, backend: str = "loky") -> Parallel:
-    """Joblib's workers; processes end when this process is killed (left to themselves they idle for
+def in_parallel(n_jobs: int, return_as: str) -> Parallel:
+    """Joblib's worker processes, which end when this process is killed (left to themselves they idle for
     minutes, and write beside the next run what was under way)."""
-    return Parallel(n_jobs, backend, return_as, initializer=_end_with, initargs=(os.getpid(),))
+    return Parallel(n_jobs, "loky", return_as, initializer=_end_with, initargs=(os.getpid(),))
 
 
 def _end_with(parent: int) -> None:

@@ -86,7 +86,11 @@ class S3Source:
         return digest([self.bucket, self.prefix, path, *self.files[path]])
 
     def checksum(self, path: str) -> str | None:
-        """From the ETag, which of an object of several parts, or encrypted, tells nothing of its content."""
+        """From the ETag, which of an object of several parts tells nothing of its content.
+
+        Nor does that of an object that AWS KMS encrypts, but this only the answer to its request tells:
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
+        """
         etag = self.files[path][1]
         return f"md5:{etag}" if len(etag) == 32 else None
 
@@ -173,6 +177,7 @@ class S3Source:
         with self._answer(path, headers) as response:
             if response.headers.get("ETag", "").strip('"') != etag:
                 raise HbnError(f"{self.url}/{path} has changed since it was listed; run fetch.py with --refresh")
+            arrived.encryption = response.headers.get("x-amz-server-side-encryption", "")
             if start and response.status != 206:  # the server sends all of it
                 self.progress(-start)
                 arrived.clear()
@@ -187,11 +192,12 @@ class S3Source:
             raise ConnectionError(f"the connection ended after {arrived.n_bytes} of {n_bytes} bytes")
 
     def _check(self, path: str, arrived: "Arrived") -> None:
-        """Raise Mismatch unless size and, where the ETag is an MD5 (uploaded in one part), content are as listed."""
+        """Raise Mismatch unless size and, where the ETag is an MD5, content are as listed."""
         n_bytes, etag = self.files[path]
         if arrived.n_bytes != n_bytes:
             raise Mismatch(f"{self.url}/{path}: {arrived.n_bytes} bytes arrived, the bucket lists {n_bytes}")
-        if arrived.digest.name == "md5" and (md5 := arrived.digest.hexdigest()) != etag:
+        is_md5 = arrived.digest.name == "md5" and not arrived.encryption.startswith("aws:kms")
+        if is_md5 and (md5 := arrived.digest.hexdigest()) != etag:
             raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
 
     def _algorithm(self, path: str) -> str:
@@ -328,10 +334,10 @@ class S3Source:
 
     @cached_property
     def fs(self):
+        """For a bucket that is not public: s3fs knows all of Amazon's ways to give credentials."""
         import s3fs
 
         return s3fs.S3FileSystem(
-            anon=self.anonymous,
             endpoint_url=self.endpoint_url or None,
             use_listings_cache=False,
             skip_instance_cache=True,
@@ -339,6 +345,7 @@ class S3Source:
                 "connect_timeout": self.timeout_s,
                 "read_timeout": self.timeout_s,
                 "retries": {"total_max_attempts": 1},  # `_list` tries again
+                "signature_version": "s3v4",  # of URLs, too: buckets made since 2020, and other servers, take no older
             },
         )
 
@@ -348,6 +355,7 @@ class Arrived:
 
     def __init__(self, file: io.FileIO, algorithm: str, buffer: memoryview):
         self.file, self.algorithm = file, algorithm
+        self.encryption = ""  # at its origin, as the server calls it
         self._forget()
         file.seek(0)
         while n := file.readinto(buffer):
