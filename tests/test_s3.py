@@ -5,17 +5,23 @@ import os
 import random
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import s3_server
 import s3fs
+import trustme
+from fsspec.asyn import sync
 from ruamel.yaml import YAML
 
 import fetch
@@ -121,6 +127,32 @@ class Passing(BaseHTTPRequestHandler):
         pass
 
 
+class Tunnel(BaseHTTPRequestHandler):
+    """A proxy as clusters have it, for those who say the password."""
+
+    def do_CONNECT(self):
+        self.server.asked.append((self.path, self.headers["Proxy-Authorization"]))
+        self.send_response(200)
+        self.end_headers()
+        host, port = self.path.split(":")
+        with socket.create_connection((host, int(port))) as far:
+            back = threading.Thread(target=pass_on, args=(far, self.connection))
+            back.start()
+            pass_on(self.connection, far)
+            back.join()
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+def pass_on(here: socket.socket, there: socket.socket) -> None:
+    with suppress(OSError):
+        while data := here.recv(1 << 16):
+            there.sendall(data)
+        there.shutdown(socket.SHUT_WR)
+
+
 @contextmanager
 def proxy(*args, **keywords):
     with Proxy(*args, **keywords) as one:
@@ -202,6 +234,16 @@ def test_a_public_bucket_is_asked_as_s3fs_would_ask_it(server, tmp_path, monkeyp
     for preset in ("hbn", "openneuro", "challenge"):
         source = transfer.S3Source(params.PRESETS[preset], "", True, tmp_path, 5, 1)
         assert source._address("a b.tsv") == amazon.url(f"{source.bucket}/{source.prefix}/a b.tsv")
+        page = {"Bucket": source.bucket, "Prefix": f"{source.prefix}/", "ContinuationToken": "a/b+c="}
+        own, expected = (
+            urlsplit(address)
+            for address in (
+                source._page_address("a/b+c="),
+                sync(amazon.loop, amazon.s3.generate_presigned_url, "list_objects_v2", page),
+            )
+        )
+        assert (own.netloc, own.path) == (expected.netloc, f"{expected.path.rstrip('/')}/")
+        assert parse_qs(own.query) == parse_qs(expected.query)
 
 
 def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings, tmp_path, monkeypatch):
@@ -232,6 +274,30 @@ def test_what_kms_encrypts_has_no_md5_and_is_verified_by_its_record(server, sett
         assert len(way.requests) == 1
         assert caplog.text.count("the scratch store is damaged") == 1
     assert tree(tmp_path / "data/raw/R1") == resting(server)
+
+
+def test_encrypted_and_through_the_proxy_of_a_cluster(server, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    with proxy(server) as way, ThreadingHTTPServer(("127.0.0.1", 0), Tunnel) as tunnel:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost").configure_cert(context)
+        way.socket = context.wrap_socket(way.socket, server_side=True)
+        address = f"localhost:{way.server_port}"
+        with pytest.raises(HbnError, match="CERTIFICATE_VERIFY_FAILED.*AWS_CA_BUNDLE"):
+            fetch.main(settings(f"https://{address}"), "R1")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+        fetch.main(settings(f"https://{address}", n_participants=1), "R1")
+        assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
+
+        tunnel.asked = []
+        threading.Thread(target=tunnel.serve_forever, daemon=True).start()
+        monkeypatch.setenv("https_proxy", f"http://me:a%40b@127.0.0.1:{tunnel.server_port}")
+        fetch.main(settings(f"https://{address}", n_participants=2), "R1")
+        assert tree(tmp_path / "data/raw/R1") == resting(server, 2)
+        assert set(tunnel.asked) == {(address, f"Basic {b64encode(b'me:a@b').decode()}")}
+        tunnel.shutdown()
 
 
 def test_the_estimate_tells_the_time_at_the_measured_rate(server, settings, tmp_path, caplog):

@@ -10,13 +10,15 @@ import shutil
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote_plus, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 from xml.etree import ElementTree
 
 from hbn.bids import Recording
@@ -161,7 +163,7 @@ class S3Source:
                     raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
             except HbnError:
                 raise
-            except Exception as error:  # s3fs, botocore, aiohttp and the operating system each have their own
+            except Exception as error:  # each library and the operating system have their own
                 problem = _passing(error, f"{self.url}/{path}")
             failures = 1 if arrived.n_bytes > start else failures + 1
             with self._waiting(path):
@@ -252,9 +254,7 @@ class S3Source:
 
     def _public_page(self, token: str) -> tuple[list[dict], str | None]:
         """As `_page`, in one request: making the client of s3fs takes longer than the listing."""
-        query = {"list-type": "2", "encoding-type": "url", "prefix": self._folder}
-        query |= {"continuation-token": token} if token else {}
-        with self._response(f"{self._public_bucket}?{urlencode(query)}", {}, nullcontext()) as response:
+        with self._response(self._page_address(token), {}, nullcontext()) as response:
             page = ElementTree.fromstring(response.read())
         fields = ("Key", "Size", "ETag")
         objects = [{name: one.findtext(f"{{*}}{name}") for name in fields} for one in page.iterfind("{*}Contents")]
@@ -262,6 +262,11 @@ class S3Source:
             one["Key"] = unquote_plus(one["Key"])
         truncated = page.findtext("{*}IsTruncated") == "true"
         return objects, page.findtext("{*}NextContinuationToken") if truncated else None
+
+    def _page_address(self, token: str) -> str:
+        query = {"list-type": "2", "encoding-type": "url", "prefix": self._folder}
+        query |= {"continuation-token": token} if token else {}
+        return f"{self._public_bucket}/?{urlencode(query)}"
 
     def _persist(self, what: str, attempt: Callable[[], Any]) -> Any:
         """What `attempt` returns, once it does."""
@@ -314,12 +319,24 @@ class S3Source:
             raise
 
     def _connection(self, scheme: str, host: str) -> HTTPConnection:
+        """Of this thread."""
         if not hasattr(self.own, "connection"):
-            if scheme == "https":
-                self.own.connection = HTTPSConnection(host, timeout=self.timeout_s, context=self.tls)
-            else:
+            proxy = "" if proxy_bypass(host) else getproxies().get("https", "")
+            if scheme == "http":
                 self.own.connection = HTTPConnection(host, timeout=self.timeout_s)
+            elif proxy:
+                self.own.connection = self._tunnel(host, urlsplit(proxy if "://" in proxy else f"http://{proxy}"))
+            else:
+                self.own.connection = HTTPSConnection(host, timeout=self.timeout_s, context=self.tls)
         return self.own.connection
+
+    def _tunnel(self, host: str, proxy: SplitResult) -> HTTPSConnection:
+        """A connection through the proxy of `https_proxy`, without which the nodes of many clusters reach nothing."""
+        connection = HTTPSConnection(proxy.hostname, proxy.port or 80, timeout=self.timeout_s, context=self.tls)
+        user = unquote(proxy.netloc.rpartition("@")[0])
+        basic = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"}
+        connection.set_tunnel(host, headers=basic if user else {})
+        return connection
 
     @property
     def _buffer(self) -> memoryview:
@@ -425,6 +442,8 @@ def _passing(error: Exception, where: str) -> Exception:
             ) from error
         case NoCredentialsError() | PartialCredentialsError():
             raise HbnError(f"{where}: {error}; a data.url needs AWS credentials, a data.preset none") from error
+        case ssl.SSLCertVerificationError():
+            raise HbnError(f"{where}: {error}; your institution's own certificates go into AWS_CA_BUNDLE") from error
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             raise HbnError(f"{where}: the disk is full") from error
     return error
