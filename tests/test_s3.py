@@ -285,7 +285,7 @@ def test_encrypted_and_through_the_proxy_of_a_cluster(server, settings, tmp_path
         authority.issue_cert("localhost").configure_cert(context)
         way.socket = context.wrap_socket(way.socket, server_side=True)
         address = f"localhost:{way.server_port}"
-        with pytest.raises(HbnError, match="CERTIFICATE_VERIFY_FAILED.*AWS_CA_BUNDLE"):
+        with pytest.raises(HbnError, match=r"CERTIFICATE_VERIFY_FAILED.*AWS_CA_BUNDLE"):
             fetch.main(settings(f"https://{address}"), "R1")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
         fetch.main(settings(f"https://{address}", n_participants=1), "R1")
