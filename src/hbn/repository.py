@@ -32,7 +32,8 @@ def extract(revision: str, folder: Path, *paths: str) -> None:
     known = [path for path in paths if git("ls-tree", revision, path)]
     if known:
         with tarfile.open(fileobj=io.BytesIO(_run("git", "archive", revision, *known))) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # which Python 3.11.2 has not
+            archive.extractall(folder)
 
 
 def ignored(paths: list[str]) -> set[str]:
