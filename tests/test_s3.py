@@ -106,6 +106,10 @@ class Passing(BaseHTTPRequestHandler):
         if fault == "kms":  # as Amazon, other than SeaweedFS: the ETag of what it encrypts by KMS is no MD5
             body = re.sub(rb"[0-9a-f]{32}(?=[^<]*</ETag>)", lambda md5: md5[0][::-1], body)
             headers |= {"etag": headers.get("etag", "")[::-1], "x-amz-server-side-encryption": "aws:kms"}
+        if fault == "endless":
+            body = body.replace(
+                b"<IsTruncated>false", b"<NextContinuationToken>more</NextContinuationToken><IsTruncated>true"
+            )
         if fault == "truncate":
             del body[len(body) // 2 :]
         if fault == "corrupt" and body:
@@ -402,6 +406,11 @@ def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
             fetch.main(settings(way.url), "R1")
         with pytest.raises(HbnError, match=r"not done within exec\.transfer_limit_h"):
             fetch.main(settings(way.url, limit_h=1e-9), "R1")
+    with (
+        proxy(server, lambda path, n: "endless") as way,
+        pytest.raises(HbnError, match=r"not done within exec\.transfer_limit_h"),
+    ):
+        fetch.main(settings(way.url, limit_h=1 / 3600), "R1")
     assert not list((tmp_path / "data/raw").rglob("*_eeg.set"))
     with pytest.raises(HbnError, match=r"is no BIDS release|does not exist"):
         fetch.main(settings(server.url), "R2")

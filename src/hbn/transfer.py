@@ -239,6 +239,7 @@ class S3Source:
         """Size in bytes and ETag of the objects of the release, by key."""
         listed, token = {}, ""
         while token is not None:
+            self._within_limit()  # a server may send pages without end
             objects, token = (self._public_page if self.anonymous else self._page)(token)
             listed |= {one["Key"]: (int(one["Size"]), one["ETag"].strip('"')) for one in objects}
         return listed
