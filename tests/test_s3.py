@@ -263,8 +263,12 @@ def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings,
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys))
     fetch.main(lab, "R1")
     assert tree(tmp_path / "data/raw/R1") == resting(server)
-    signed = transfer.S3Source("s3://dvc-remote/lab/R1", server.url, False, tmp_path, 5, 1)._address("README")
-    assert "AWS4-HMAC-SHA256" in signed  # the older one, the default of botocore, new buckets of Amazon refuse
+    saved = lambda: transfer.S3Source("s3://dvc-remote/lab/R1", server.url, False, tmp_path, 5, 1)  # noqa: E731
+    assert "README" in saved().paths()
+    assert "AWS4-HMAC-SHA256" in saved()._address("README")  # the older one, botocore's, new buckets of Amazon refuse
+    (tmp_path / "credentials").write_text("[default]\n" + "".join(keys).replace(" = ", " = other"))
+    with pytest.raises(HbnError, match=r"access denied \(HTTP status 403, InvalidAccessKeyId, .*; check your AWS"):
+        saved().sample("README")
 
 
 def test_what_kms_encrypts_has_no_md5_and_is_verified_by_its_record(server, settings, tmp_path, caplog):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
 import ssl
 import threading
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 150_000
 AT_ONCE_BYTES = 14_000  # ten packets, which a server sends without waiting for an answer (RFC 6928)
 SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
+REASON_BYTES = 1 << 16  # of the answer that says why there is none
 TRIES = 8  # in a row, without a byte gained
 MISMATCHES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
@@ -422,7 +424,8 @@ def _raise_for(response: HTTPResponse) -> None:
     """Raise what `_passing` tells apart, unless the object is on its way."""
     if response.status in (200, 206):
         return
-    what = f"HTTP status {response.status}"
+    said = re.findall(rb"<(?:Code|Message)>([ -;=-~]{1,300})<", response.read(REASON_BYTES))  # of S3's XML
+    what = f"HTTP status {response.status}" + "".join(f", {words.decode()}" for words in said)
     raise {404: FileNotFoundError, 401: PermissionError, 403: PermissionError}.get(response.status, ConnectionError)(
         what
     )
