@@ -8,7 +8,7 @@ Writes data/raw/<release>/ with manifest.tsv (path, bytes, md5 or sha256) and
 Files come through the scratch store: what was fetched before is not fetched again, and a killed
 fetch goes on where it was. `python src/fetch.py R1 --estimate` only tells how much there is to
 fetch (and how long it takes from a bucket); `--refresh` looks again what the source has, which
-otherwise happens when something is absent.
+otherwise happens when something that is asked for is absent.
 """
 
 import logging
@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
 from hbn.files import HbnError, Store, atomic, checksum, existing, read_tsv, write_json, write_text, write_tsv
+from hbn.params import NAME
 from hbn.sources import Source, open_source
 from hbn.stage import data_source, in_parallel, run, scratch, store
 from hbn.transfer import S3Source
@@ -43,14 +44,13 @@ SPARE_BYTES = 1e9  # left free on the disk
 def main(p, release: str, *options: str) -> None:
     if unknown := set(options) - {"--estimate", "--refresh"}:
         raise HbnError(f"fetch.py does not know {' '.join(sorted(unknown))}; it knows --estimate and --refresh")
+    if not re.fullmatch(NAME, release):
+        raise HbnError(f"{release!r} is no release; the first argument is one, such as R1")
     source = open_source(p.data, release, p.simulator, p.exec, scratch())
     target, stored = Path("data/raw") / release, store("raw")
     if "--refresh" in options:
         source.refresh()
-    plan = Plan.make(p.data, release, source, stored)
-    if source.is_saved and plan.absent:
-        source.refresh()
-        plan = Plan.make(p.data, release, source, stored)
+    plan = make_plan(p.data, release, source, stored)
     plan.estimate(release, source)
     if "--estimate" in options:
         return tell_time(release, source, plan, p.exec.transfers)
@@ -63,6 +63,21 @@ def main(p, release: str, *options: str) -> None:
     write_tsv(target / SELECTION, plan.selection, ["participant_id", "chosen", "reason"])
     write_text(target / ".bidsignore", f"{MANIFEST}\n{SELECTION}\n")
     report(release, p, plan, manifest, source)
+
+
+def make_plan(data, release: str, source: Source, stored: Store) -> "Plan":
+    """What to fetch: of the saved listing, as long as that lacks nothing that is asked for."""
+    try:
+        plan = Plan.make(data, release, source, stored)
+        known = {one.participant_id for one in plan.chosen}
+        complete = not plan.absent and known.issuperset(data.participants)
+        if complete or not source.is_saved:
+            return plan
+    except HbnError:
+        if not source.is_saved:
+            raise
+    source.refresh()
+    return Plan.make(data, release, source, stored)
 
 
 @dataclass(frozen=True)

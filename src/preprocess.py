@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/preprocessed") / release
-    shutil.rmtree(target, ignore_errors=True)
     manifest = existing(raw / "manifest.tsv", made_by=f"fetch@{release}")
+    shutil.rmtree(target, ignore_errors=True)
     checksums = {row.pop("path"): row for row in read_tsv(manifest)}
     code = [code_digest("signal", "bids"), sha256(__file__)]
     found = bids.recordings(raw)

@@ -116,9 +116,12 @@ def weed() -> str:
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports that are free, and so is each plus 10,000 (SeaweedFS puts its gRPC there)."""
+    """Ports that are free, and so is each plus 10,000 (SeaweedFS puts its gRPC there).
+
+    Processes that start one at once begin to look at different places; the system gives its own from 32768 on.
+    """
     found = []
-    for port in range(20000 + os.getpid() % 5000, 32000):
+    for port in range(20000 + os.getpid() % 340 * 8, 32000):
         if len(found) == n:
             break
         if all(_is_free(one) for one in (port, port + 10000)):

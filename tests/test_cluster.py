@@ -31,7 +31,7 @@ def cluster(tmp_path_factory):
         return processes[-1]
 
     start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "scheduler.json")
-    wait_for(lambda: (folder / "scheduler.json").exists())
+    address = wait_for(lambda: announced(folder / "scheduler.json"))
 
     def work(n_threads: int) -> subprocess.Popen:
         n, threads = len(processes), ("--nthreads", str(n_threads))
@@ -39,17 +39,27 @@ def cluster(tmp_path_factory):
         wait_for(lambda: "Registered to" in (folder / f"{n}.log").read_text())
         return process
 
-    yield read_json(folder / "scheduler.json")["address"], work
+    yield address, work
     for process in processes:
         process.kill()
         process.wait()
 
 
-def wait_for(what, limit_s: float = 60.0) -> None:
+def announced(file: Path) -> str:
+    """Address in the scheduler's file; empty while that is absent or being written."""
+    try:
+        return read_json(file)["address"]
+    except HbnError:
+        return ""
+
+
+def wait_for(what, limit_s: float = 60.0):
+    """What `what` returns, once it is true."""
     end_s = time.monotonic() + limit_s
-    while not what():
+    while not (found := what()):
         assert time.monotonic() < end_s
         time.sleep(0.02)
+    return found
 
 
 def fill() -> None:

@@ -134,6 +134,28 @@ def test_a_local_folder_gives_the_same_files_as_its_source(settings, tmp_path):
     assert read_json(tmp_path / "metrics/fetch/R1.json")["source"] == f"{tmp_path}/{{release}}"
 
 
+def test_a_local_folder_whose_participants_are_links_elsewhere(settings, tmp_path):
+    fetch.main(settings(2), "R1")
+    (tmp_path / "data/raw/R1").rename(tmp_path / "R1")
+    made = tree(tmp_path / "R1")
+    (tmp_path / "elsewhere").mkdir()
+    for person in list((tmp_path / "R1").glob("sub-*")):
+        person.rename(tmp_path / "elsewhere" / person.name)
+        person.symlink_to(tmp_path / "elsewhere" / person.name)
+    fetch.main(settings(2, url=str(tmp_path) + "/{release}"), "R1")
+    found = tree(tmp_path / "data/raw/R1")
+    assert found.pop("selection.tsv") != made.pop("selection.tsv")  # of two participants, not of all the simulated
+    assert found == made
+
+
+@pytest.mark.parametrize("release", ["", ".", "..", "R1/..", "--estimate"])
+def test_what_is_no_release_deletes_nothing(settings, tmp_path, release):
+    (tmp_path / "data/raw/R1").mkdir(parents=True)
+    with pytest.raises(HbnError, match="is no release"):
+        fetch.main(settings(), release)
+    assert (tmp_path / "data/raw/R1").is_dir()
+
+
 def test_availability_is_not_trusted(settings, tmp_path):
     common, recordings = fetch.sort_paths(
         [

@@ -37,6 +37,9 @@ def changed(tmp_path):
         ("pretrain.steps", True, "pretrain.steps: True is not allowed"),
         ("model.size", "huge", "model.size: 'huge' is not allowed, it should be 'tiny', 'small', 'base' or 'large'"),
         ("data.url", "/data/hbn", r"data.url: '/data/hbn' is not allowed, it should match ^$|\{release\}"),
+        ("data.url", "data/../data/raw/{release}", "is in data/raw, which fetch empties; move it somewhere else"),
+        ("data.url", f"{REPOSITORY}/data/raw/{{release}}/mine", "/mine is in data/raw, which fetch empties"),
+        ("simulator.metadata_dir", "data/raw", "simulator.metadata_dir: data/raw/R1 is in data/raw"),
         ("data.releases", [], "data.releases: [] is not allowed"),
         ("data.releases", ["R5", "R5"], "data.releases: the same name stands twice"),
         ("data.releases", ["../R5"], "data.releases.0: '../R5' is not allowed"),
@@ -45,7 +48,8 @@ def changed(tmp_path):
         ("preprocess.lowpass_hz", 300.0, "preprocess: needs highpass_hz < lowpass_hz < sfreq_hz / 2"),
     ],
 )
-def test_refusals(changed, key, value, message):
+def test_refusals(changed, key, value, message, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
     with pytest.raises(HbnError) as error:
         params.load(changed({key: value}))
     assert message in str(error.value)

@@ -4,6 +4,7 @@ import http.client
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -217,6 +218,44 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         assert all("list-type" in path for path in way.requests)
 
 
+def test_what_came_to_the_bucket_since_it_was_listed_is_found_when_it_is_asked_for(server, settings, tmp_path):
+    place, everything = HBN.replace("R1", "R3"), tree(server.tree)
+    *first, last = sorted({path.split("/")[0] for path in everything if path.startswith("sub-")})
+
+    def upload(wanted) -> None:
+        for path in filter(wanted, everything):
+            server.admin.pipe_file(f"{place}/{path}", (server.tree / path).read_bytes())
+
+    def fetched(**data) -> set[str]:
+        fetch.main(settings(server.url, **data), "R3")
+        return {"/".join(path.parts[-3:]) for path in (tmp_path / "data/raw/R3").rglob("*_eeg.set")}
+
+    upload(lambda path: last not in path and "_task-contrast" not in path)
+    assert len(fetched()) == len(first)
+    upload(lambda path: last not in path)
+    contrast = fetched(tasks=["contrastChangeDetection_1"])
+    assert contrast == {path for path in everything if path.endswith("contrastChangeDetection_run-1_eeg.set")} - {
+        f"{last}/eeg/{last}_task-contrastChangeDetection_run-1_eeg.set"
+    }
+    upload(lambda path: True)
+    assert {path.split("/")[0] for path in fetched(participants=[first[0], last])} == {first[0], last}
+    server.admin.pipe_file(f"{place}/participants.tsv", (server.tree / "participants.tsv").read_bytes() + b"\n")
+    shutil.rmtree(tmp_path / ".scratch/raw")  # as exec.scratch_gb may do
+    fetched()
+    assert (tmp_path / "data/raw/R3/participants.tsv").read_bytes().endswith(b"\n\n")
+
+
+def test_a_recording_of_one_byte_is_no_recording(server, settings, tmp_path):
+    place = HBN.replace("R1", "R4")
+    recording = next(path for path in sorted(resting(server, 1)) if path.endswith("_eeg.set"))
+    for path in resting(server, 1):
+        content = b"x" if path == recording else (server.tree / path).read_bytes()
+        server.admin.pipe_file(f"{place}/{path}", content)
+    with pytest.raises(HbnError, match=f"{recording} is a placeholder at the source"):
+        fetch.main(settings(server.url), "R4")
+    assert not (tmp_path / "data/raw/R4" / recording).exists()
+
+
 def test_a_public_bucket_is_asked_as_s3fs_would_ask_it(server, tmp_path, monkeypatch):
     for name, value in s3_server.ADMIN.items():
         monkeypatch.setenv(name, value)
@@ -281,6 +320,11 @@ def test_what_kms_encrypts_has_no_md5_and_is_verified_by_its_record(server, sett
         fetch.main(settings(way.url), "R1")
         assert len(way.requests) == 1
         assert caplog.text.count("the scratch store is damaged") == 1
+        server.admin.pipe_file("nmdatasets/empty/participants.tsv", b"")
+        source = transfer.S3Source("s3://nmdatasets/empty", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        with source.turn("participants.tsv"):
+            assert source.write("participants.tsv", tmp_path / "empty") == checksum(tmp_path / "empty", "md5")
+        assert "again in" not in caplog.text
     assert tree(tmp_path / "data/raw/R1") == resting(server)
 
 

@@ -167,7 +167,7 @@ PARENT = "import subprocess, sys, os, time; script = subprocess.Popen(sys.argv[1
 def test_a_script_ends_with_the_dvc_that_started_it(tmp_path):
     """The next dvc may take the results from its cache, without a script that would wait for this one."""
     dvc = start_under("script.wait()", tmp_path)
-    while not (tmp_path / "log").exists():
+    while not (log := tmp_path / "log").exists() or not log.read_text():
         time.sleep(0.01)
     (script,) = psutil.Process(dvc.pid).children()
     dvc.kill()

@@ -171,7 +171,10 @@ def read_signal(path: Path | str) -> Signal:
 
 
 def is_placeholder(path: Path) -> bool:
-    """Whether a file is what git-annex leaves where content was not fetched, or a recording of one byte."""
+    """Whether a file is what git-annex leaves where content was not fetched, or a recording of one byte.
+
+    A recording under its final name or a temporary one, `.<name>.<anything>`.
+    """
     facts = path.lstat()
     if stat.S_ISLNK(facts.st_mode) and not path.exists():
         return b"annex/objects" in bytes(path.readlink())
@@ -179,7 +182,7 @@ def is_placeholder(path: Path) -> bool:
         return False
     with open(path, "rb") as file:
         head = file.read(200)
-    return b"annex/objects" in head or (path.suffix in EEG_SUFFIXES and len(head) == 1)
+    return b"annex/objects" in head or (len(head) == 1 and not set(EEG_SUFFIXES).isdisjoint(path.suffixes))
 
 
 @lru_cache

@@ -31,7 +31,8 @@ def _distinct(values: list[str]) -> list[str]:
     return values
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of releases and tasks: no path, no option
+Name = Annotated[str, Field(pattern=NAME)]
 Names = Annotated[list[Name], AfterValidator(_distinct)]
 
 
@@ -202,6 +203,18 @@ class Params(Section):
                 f"preprocess.min_duration_s is {self.preprocess.min_duration_s:g}, less than windows.window_s "
                 f"({self.windows.window_s:g}): shorter recordings hold no window"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _no_source_is_deleted(self):
+        """DVC and fetch delete data/raw/<release> before fetch writes there."""
+        metadata = self.simulator.metadata_dir
+        places = {"data.url": self.data.url, "simulator.metadata_dir": f"{metadata}/{{release}}" if metadata else ""}
+        for key, place in places.items():
+            for release in self.data.releases if place and "://" not in place else ():
+                folder = Path(place.replace("{release}", release))
+                if folder.resolve().is_relative_to(Path("data/raw").resolve()):
+                    raise ValueError(f"{key}: {folder} is in data/raw, which fetch empties; move it somewhere else")
         return self
 
 

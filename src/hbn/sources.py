@@ -92,7 +92,7 @@ class FolderSource:
 
     def paths(self) -> list[str]:
         found = [*self.root.glob("*"), *self.root.glob("sub-*/eeg/*")]
-        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file() or path.is_symlink())
+        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file() or not path.exists())
 
     def refresh(self) -> None:
         """Nothing is remembered."""
