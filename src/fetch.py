@@ -69,9 +69,10 @@ def make_plan(data, release: str, source: Source, stored: Store) -> "Plan":
     """What to fetch: of the saved listing, as long as that lacks nothing that is asked for."""
     try:
         plan = Plan.make(data, release, source, stored)
-        known = {one.participant_id for one in plan.chosen}
-        complete = not plan.absent and known.issuperset(data.participants)
-        if complete or not source.is_saved:
+        # Others of data.participants belong to other releases.
+        named = {row["participant_id"] for row in plan.table} & set(data.participants)
+        listed = {one.participant_id for one in plan.recordings}
+        if not source.is_saved or (named <= listed and not plan.absent):
             return plan
     except HbnError:
         if not source.is_saved:

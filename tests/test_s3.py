@@ -213,6 +213,10 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         fetch.main(settings(way.url, n_participants=1), "R1")
         assert way.requests == []
         assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
+        (first,) = (tmp_path / "data/raw/R1").glob("sub-*")
+        fetch.main(settings(way.url, participants=[first.name, "sub-NDAROTHER001"]), "R1")  # one of another release
+        assert way.requests == []
+        assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
         fetch.main(settings(way.url, n_participants=1), "R1", "--refresh")
         assert way.requests
         assert all("list-type" in path for path in way.requests)
