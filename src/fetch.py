@@ -24,13 +24,12 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from joblib import delayed
-from tqdm import tqdm
 
 from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
 from hbn.files import HbnError, Store, atomic, checksum, existing, read_tsv, write_json, write_text, write_tsv
 from hbn.params import NAME
 from hbn.sources import Source, open_source
-from hbn.stage import data_source, in_parallel, run, scratch, store
+from hbn.stage import data_source, in_parallel, progress, run, scratch, store
 from hbn.transfer import S3Source
 
 log = logging.getLogger(__name__)
@@ -167,8 +166,8 @@ def transfer(source: Source, plan: Plan, target: Path, stored: Store, execution)
     if not source.in_threads:
         jobs = (delayed(bring)(source, path, target / path, stored, plan.wanted[path]) for path in order)
         made = in_parallel(execution.workers, return_as="generator_unordered")(jobs)
-        return [*manifest, *tqdm(made, total=len(order), unit="file", disable=None)]
-    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
+        return [*manifest, *progress(made, total=len(order), unit="file")]
+    with progress(total=n_bytes, unit="B", unit_scale=True) as bar:
         source.progress = bar.update
         manifest += in_threads(one, order, execution.transfers)
     seconds = time.monotonic() - started_s

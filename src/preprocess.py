@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from joblib import delayed
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from hbn import bids, signal
 from hbn.cluster import in_order
@@ -32,7 +31,7 @@ from hbn.files import (
     write_json,
     write_tsv,
 )
-from hbn.stage import data_source, run, store
+from hbn.stage import data_source, progress, run, store
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def main(p, release: str) -> None:
         return process(recording, path, checksum, target, p.preprocess, scratch, key)
 
     work = in_order((delayed(job)(recording, path) for recording, path in found), p.exec)
-    reasons = list(tqdm(work, total=len(found), unit="recording", disable=None))
+    reasons = list(progress(work, total=len(found), unit="recording"))
     for left in target.glob("*/.*"):  # half-written by a worker of a cluster that was lost
         left.unlink()
     scratch.trim(p.exec.scratch_gb)

@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Two test processes share the machine: threads that wait for each other would stop both. Before NumPy and PyTorch.
@@ -21,6 +22,13 @@ SPLIT_OF = {
     "sub-E": "test",
     "sub-F": "test",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(tmp_path_factory):
+    """What libraries put into the system's temporary folder goes with that of the tests."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    tempfile.tempdir = None  # asked anew
 
 
 @pytest.fixture(scope="session")

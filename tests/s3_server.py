@@ -54,22 +54,11 @@ class Server:
         config.write_text(json.dumps({"identities": [{"name": "anonymous", "actions": read}, admin]}))
         names = ("master.port", "volume.port", "filer.port", "s3.port")
         ports = [f"-{name}={port}" for name, port in zip(names, self.ports, strict=True)]
+        command = [weed(), "-logtostderr", "server", f"-dir={data}", "-ip=127.0.0.1", "-s3", f"-s3.config={config}"]
+        command += [*ports, "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=40"]
+        command += ["-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false"]
         with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(weed(), "server", f"-dir={data}", "-ip=127.0.0.1", "-s3", f"-s3.config={config}", *ports),
-                    *(
-                        "-s3.port.iceberg=0",
-                        "-s3.port.lance=0",
-                        "-volume.max=40",
-                        "-master.volumeSizeLimitMB=1024",
-                        "-master.volumePreallocate=false",
-                    ),
-                ],
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         until_s = time.monotonic() + START_S
         while not self._answers():
             if time.monotonic() > until_s or self.process.poll() is not None:
@@ -93,6 +82,10 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+            for port in self.ports:  # of its sockets, which it puts there whatever TMPDIR says
+                for name in (port, port + 10000):
+                    for socket_file in Path("/tmp").glob(f"seaweedfs-*-{name}.sock"):
+                        socket_file.unlink(missing_ok=True)
 
     def upload(self, folder: Path, prefix: str) -> None:
         """Upload all files below `folder`; retried, for a server that has just started may not have a volume yet."""

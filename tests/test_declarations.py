@@ -22,6 +22,7 @@ ORDER = (
         "behaviour",
         "simulator",
         "ceiling",
+        "s3",
         "transfer",
         "sources",
     ),

@@ -77,11 +77,14 @@ def test_store_returns_what_was_put_and_forgets_what_was_used_longest_ago(tmp_pa
         (tmp_path / "made").unlink()
         time.sleep(0.02)
     assert store.fetch("aa1", tmp_path / "used")
+    (tmp_path / "used").unlink()
     store.trim(max_gb=2e-6)
     assert not store.fetch("bb2", tmp_path / "out")
     assert store.fetch("cc3", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"\x02" * 1000
     assert store.fetch("aa1", tmp_path / "out")
+    store.trim(max_gb=1e-9)
+    assert [store.has(key) for key in ("aa1", "bb2", "cc3")] == [True, False, False]  # that in use takes no room
 
 
 def test_experiments_side_by_side_share_a_store(tmp_path):
@@ -89,10 +92,12 @@ def test_experiments_side_by_side_share_a_store(tmp_path):
     store = files.Store(tmp_path / "store")
 
     def work(name: str) -> None:
-        (tmp_path / name).write_text(name)
         for _ in range(300):
+            (tmp_path / name).write_text(name)
             store.put("aa1", tmp_path / name)
-            store.fetch("aa1", tmp_path / f"{name}.out")
+            (tmp_path / name).unlink()
+            if store.fetch("aa1", tmp_path / f"{name}.out"):
+                (tmp_path / f"{name}.out").unlink()
 
     with ThreadPoolExecutor() as pool:
         working = [pool.submit(work, name) for name in ("x", "y")]

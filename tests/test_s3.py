@@ -26,7 +26,7 @@ from fsspec.asyn import sync
 from ruamel.yaml import YAML
 
 import fetch
-from hbn import params, stage, transfer
+from hbn import params, s3, stage, transfer
 from hbn.files import HbnError, checksum, read_json, read_tsv, sha256
 
 REPOSITORY = Path(__file__).parents[1]
@@ -59,6 +59,7 @@ def settings(monkeypatch, tmp_path):
     def make(endpoint_url, limit_h=1.0, **data):
         data = {"preset": "hbn", "endpoint_url": endpoint_url, "tasks": ["RestingState"], "n_participants": 0} | data
         execution = {"transfers": 4, "transfer_timeout_s": 1.0, "transfer_limit_h": limit_h}
+        execution["scratch_gb"] = 1e-9  # what is in the tree takes no room, and nothing else is kept
         changed = everything.model_copy(
             update={
                 "data": everything.data.model_copy(update=data),
@@ -279,13 +280,13 @@ def test_a_public_bucket_is_asked_as_s3fs_would_ask_it(server, tmp_path, monkeyp
 
     amazon = s3fs.S3FileSystem(anon=True)
     for preset in ("hbn", "openneuro", "challenge"):
-        source = transfer.S3Source(params.PRESETS[preset], "", True, tmp_path, 5, 1)
-        assert source._address("a b.tsv") == amazon.url(f"{source.bucket}/{source.prefix}/a b.tsv")
-        page = {"Bucket": source.bucket, "Prefix": f"{source.prefix}/", "ContinuationToken": "a/b+c="}
+        bucket = s3.Bucket(params.PRESETS[preset], "", True, 5)
+        assert bucket.address("a b.tsv") == amazon.url(f"{bucket.name}/{bucket.folder}a b.tsv")
+        page = {"Bucket": bucket.name, "Prefix": bucket.folder, "ContinuationToken": "a/b+c="}
         own, expected = (
             urlsplit(address)
             for address in (
-                source._page_address("a/b+c="),
+                bucket.page_address("a/b+c="),
                 sync(amazon.loop, amazon.s3.generate_presigned_url, "list_objects_v2", page),
             )
         )
@@ -299,8 +300,14 @@ def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings,
     for name in s3_server.ADMIN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(HbnError, match="needs AWS credentials"):
+    with pytest.raises(HbnError, match=r"access denied \(HTTP status 403, AccessDenied, .*without credentials"):
         fetch.main(lab, "R1")
+    fetch.main(settings(server.url, url=f"s3://{HBN.replace('R1', '{release}')}"), "R1")  # of its own, but public
+    assert tree(tmp_path / "data/raw/R1") == resting(server)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(HbnError, match=r"nobody.*check your AWS credentials"):
+        fetch.main(lab, "R1")
+    monkeypatch.delenv("AWS_PROFILE")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     keys = [f"{name.lower()} = {value}\n" for name, value in s3_server.ADMIN.items() if "KEY" in name]
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys))
@@ -308,7 +315,9 @@ def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings,
     assert tree(tmp_path / "data/raw/R1") == resting(server)
     saved = lambda: transfer.S3Source("s3://dvc-remote/lab/R1", server.url, False, tmp_path, 5, 1)  # noqa: E731
     assert "README" in saved().paths()
-    assert "AWS4-HMAC-SHA256" in saved()._address("README")  # the older one, botocore's, new buckets of Amazon refuse
+    assert "AWS4-HMAC-SHA256" in saved().bucket.address(
+        "README"
+    )  # the older one, botocore's, new buckets of Amazon refuse
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys).replace(" = ", " = other"))
     with pytest.raises(HbnError, match=r"access denied \(HTTP status 403, InvalidAccessKeyId, .*; check your AWS"):
         saved().sample("README")

@@ -72,7 +72,8 @@ def bash(tmp_path):
         shutil.copy(REPOSITORY / name, tmp_path)
     terminal, inner = pty.openpty()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    options = {"cwd": tmp_path, "env": {"PATH": path, "PS1": "READY> ", "TERM": "dumb", "INPUTRC": "/dev/null"}}
+    own = {"PS1": "READY> ", "TERM": "dumb", "INPUTRC": "/dev/null", "DVC_NO_ANALYTICS": "1"}
+    options = {"cwd": tmp_path, "env": {"PATH": path, **own}}
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), inner)
     process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], start_new_session=True, **options, **streams)
     os.close(inner)

@@ -180,8 +180,9 @@ class Store:
         link(source, self._path(key))
 
     def trim(self, max_gb: float) -> None:
-        """Delete the least recently linked files until at most `max_gb` (10^9 bytes) remain.
+        """Delete the least recently linked files until at most `max_gb` (10^9 bytes) are here alone.
 
+        What a workspace or the DVC cache holds as well takes no room here, and deleting it would free none.
         Linking a file updates its ctime; its mtime must stay, for DVC knows its own hardlinks by it.
         Experiments side by side share the folder: files may vanish at any time, hidden ones are being written.
         """
@@ -189,7 +190,8 @@ class Store:
         for path in self.root.glob("*/[!.]*"):
             with suppress(FileNotFoundError):
                 facts = path.stat()
-                entries.append((facts.st_ctime, facts.st_size, path))
+                if facts.st_nlink == 1:
+                    entries.append((facts.st_ctime, facts.st_size, path))
         entries.sort()
         excess = sum(size for _, size, _ in entries) - max_gb * 1e9
         for _, size, path in entries:

@@ -3,23 +3,26 @@
 import ctypes
 import fcntl
 import inspect
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 from joblib import Parallel
+from tqdm import tqdm
 
 from hbn import params
 from hbn.files import HbnError, Store
 
 log = logging.getLogger(__name__)
+LOG_EVERY_S = 60.0  # of long work without a terminal
 PR_SET_PDEATHSIG = 1  # of the Linux call prctl: the signal to get when the parent ends
 
 
@@ -97,6 +100,25 @@ def in_parallel(n_jobs: int, return_as: str) -> Parallel:
     """Joblib's worker processes, which end when this process is killed (left to themselves they idle for
     minutes, and write beside the next run what was under way)."""
     return Parallel(n_jobs, "loky", return_as, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def progress(work: Iterable | None = None, **about) -> tqdm:
+    """A progress bar (arguments as of tqdm); where there is no terminal, in the log of a queue or cluster, a line a
+    minute."""
+    if sys.stderr.isatty():
+        return tqdm(work, **about)
+    limits = {"mininterval": LOG_EVERY_S, "maxinterval": LOG_EVERY_S, "delay": LOG_EVERY_S}
+    line = "{n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+    return tqdm(work, file=_LogFile(), bar_format=line, **limits, **about)
+
+
+class _LogFile(io.StringIO):
+    """Logs what is written to it, without the blanks that clear a line."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            log.info(text.strip())
+        return len(text)
 
 
 def _end_with(parent: int) -> None:
