@@ -93,8 +93,8 @@ class Passing(BaseHTTPRequestHandler):
         self.server.requests.append(self.path)
         self.server.ranges += [self.headers["Range"]] if self.headers["Range"] else []
         fault = self.server.fault(self.path, self.server.requests.count(self.path))
-        if fault == "503":
-            self.send_response(503)
+        if fault.isdigit():
+            self.send_response(int(fault))
             self.send_header("Content-Length", "0")
             return self.end_headers()
         if fault == "delay":
@@ -396,15 +396,19 @@ def test_a_damaged_scratch_file_is_fetched_again(server, settings, tmp_path):
 
 def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_path, caplog):
     def fault(path, n):  # each path meets its own order of faults, then gets through
-        order = random.Random(path.rpartition("/")[2]).sample(KINDS, 2)
-        return order[n - 1] if n <= len(order) and "list-type" not in path else "503" if n == 1 else ""
+        order = random.Random(path.rpartition("/")[2]).sample([*KINDS, "429", "500"], 2)
+        if "list-type" in path:
+            order = ["503", "truncate"]
+        return order[n - 1] if n <= len(order) else ""
 
     with proxy(server, fault) as way:
         fetch.main(settings(way.url), "R1")
         assert way.ranges  # what had arrived before the connection broke was not asked for again
     assert tree(tmp_path / "data/raw/R1") == resting(server)
     assert not list((tmp_path / ".scratch/partial").iterdir())
-    for said in ("again in", "the MD5 of what arrived is"):
+    for said in ("HTTP status 503", "HTTP status 429", "HTTP status 500", "timed out", "a damaged page of the listing"):
+        assert said in caplog.text
+    for said in ("the connection ended after", "the MD5 of what arrived is"):
         assert said in caplog.text
 
 

@@ -21,7 +21,8 @@ REASON_BYTES = 1 << 16  # of the answer that says why there is none
 class Bucket:
     """The objects below a prefix, by the rest of their key; many threads may ask, each on a connection that it keeps.
 
-    Nothing is asked again: what goes wrong is a FileNotFoundError, a PermissionError, or what else may pass.
+    Nothing is asked again: raises FileNotFoundError, PermissionError, or another OSError or HTTPException, which may
+    pass; HbnError for credentials that cannot be used.
     Where the standard chain of AWS finds credentials, requests are signed, by s3fs; `public` does not look for any.
     (s3fs itself takes several times longer for small files, and its client longer to make than a listing.)
     """
@@ -52,7 +53,7 @@ class Bucket:
         token: str | None = ""
         while token is not None:
             objects, token = (self._public_page if self.anonymous else self._signed_page)(token)
-            yield {one["Key"][len(self.folder) :]: (int(one["Size"]), one["ETag"].strip('"')) for one in objects}
+            yield {one["Key"][len(self.folder) :]: (one["Size"], one["ETag"].strip('"')) for one in objects}
 
     def open(
         self, path: str, headers: dict[str, str], waiting: AbstractContextManager
@@ -63,7 +64,10 @@ class Bucket:
     def address(self, path: str) -> str:
         """The URL of an object, signed if need be."""
         key = f"{self.folder}{path}"
-        return f"{self._host}/{quote(key)}" if self.anonymous else self.fs.url(f"{self.name}/{key}", expires=3600)
+        if self.anonymous:
+            return f"{self._host}/{quote(key)}"
+        with _botocore_errors():
+            return self.fs.url(f"{self.name}/{key}", expires=3600)
 
     @property
     def _host(self) -> str:
@@ -80,17 +84,26 @@ class Bucket:
         The `find` of s3fs takes twice the time, for the folders that it makes up.
         """
         more = {"ContinuationToken": token} if token else {}
-        page = self.fs.call_s3("list_objects_v2", Bucket=self.name, Prefix=self.folder, **more)
+        with _botocore_errors():
+            page = self.fs.call_s3("list_objects_v2", Bucket=self.name, Prefix=self.folder, **more)
         return page.get("Contents", []), page["NextContinuationToken"] if page["IsTruncated"] else None
 
     def _public_page(self, token: str) -> tuple[list[dict], str | None]:
         """As `_signed_page`."""
         with self._response(self.page_address(token), {}, nullcontext()) as response:
-            page = ElementTree.fromstring(response.read())
-        fields = ("Key", "Size", "ETag")
-        objects = [{name: one.findtext(f"{{*}}{name}") for name in fields} for one in page.iterfind("{*}Contents")]
-        for one in objects:
-            one["Key"] = unquote_plus(one["Key"])
+            content = response.read()
+        try:
+            page = ElementTree.fromstring(content)
+            objects = [
+                {
+                    "Key": unquote_plus(one.findtext("{*}Key", "")),
+                    "Size": int(one.findtext("{*}Size", "")),
+                    "ETag": one.findtext("{*}ETag", ""),
+                }
+                for one in page.iterfind("{*}Contents")
+            ]
+        except (ElementTree.ParseError, ValueError) as error:
+            raise ConnectionError(f"a damaged page of the listing arrived ({error})") from None
         truncated = page.findtext("{*}IsTruncated") == "true"
         return objects, page.findtext("{*}NextContinuationToken") if truncated else None
 
@@ -157,6 +170,17 @@ class Bucket:
                 "signature_version": "s3v4",  # of URLs, too: buckets made since 2020, and other servers, take no older
             },
         )
+
+
+@contextmanager
+def _botocore_errors() -> Iterator[None]:
+    """What s3fs passes on as it is, told as what it is here: a failure to connect."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        yield
+    except BotoCoreError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _ask(connection: HTTPConnection, target: str, headers: dict[str, str]) -> HTTPResponse:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,7 @@ class S3Source:
                 arrived.clear()
                 if mismatches == MISMATCHES:
                     raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
-            except HbnError:
-                raise
-            except Exception as error:  # each library and the operating system have their own
+            except (OSError, HTTPException) as error:
                 problem = self._passing(error, f"{self.url}/{path}")
             failures = 1 if arrived.n_bytes > start else failures + 1
             with self._waiting(path):
@@ -216,7 +215,7 @@ class S3Source:
         while True:
             try:
                 return attempt()
-            except Exception as error:  # as in `_fill`
+            except (OSError, HTTPException) as error:
                 problem = self._passing(error, self.url)
             failures += 1
             self._pause(failures, problem, what)
@@ -241,8 +240,6 @@ class S3Source:
     def _passing(self, error: Exception, where: str) -> Exception:
         """Return an error that may pass; raise HbnError for one that will not."""
         match error:
-            case HbnError():
-                raise error
             case FileNotFoundError():
                 raise HbnError(f"{where} does not exist; check data.preset, data.url and data.releases") from error
             case PermissionError() if self.bucket.anonymous:
