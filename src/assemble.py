@@ -99,4 +99,4 @@ def write_plots(participants: list[dict], trials: list[dict], windows: Counter) 
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.preset", "data.releases", "data.url"))
+    run(main, reads=("data.endpoint_url", "data.preset", "data.releases", "data.url"))

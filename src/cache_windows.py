@@ -130,4 +130,4 @@ def _participant(one: bids.Participant, p) -> dict:
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.preset", "data.url", "windows", "splits"))
+    run(main, reads=("data.endpoint_url", "data.preset", "data.url", "windows", "splits"))

@@ -151,4 +151,4 @@ def summarise(release: str, target: Path, found: list, rejected: list[dict], sou
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.preset", "data.url", "preprocess"))
+    run(main, reads=("data.endpoint_url", "data.preset", "data.url", "preprocess"))

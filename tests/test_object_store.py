@@ -31,7 +31,7 @@ def test_the_whole_pipeline_by_changing_only_preset_and_endpoint(server, hbn_met
     clone("dvc", "repro")
     assert clone.ran(clone("dvc", "repro")) == set()
     for release in SIZES["data.releases"]:
-        assert clone.metrics(f"fetch/{release}")["source"] == params.PRESETS[preset]
+        assert clone.metrics(f"fetch/{release}")["source"] == f"{params.PRESETS[preset]} at {server.url}"
         recordings = (clone.root / "data/raw" / release).glob(f"sub-*/eeg/*_eeg.{suffix}")
         assert len(list(recordings)) == SIZES["data.n_participants"]
         windows = clone.metrics(f"windows/{release}")

@@ -26,7 +26,7 @@ def workspace(tmp_path, monkeypatch):
 def parameters(workers: int = 1, **changes) -> SimpleNamespace:
     whole = params.load(preprocess.Path(__file__).parents[1] / "params.yaml")
     return SimpleNamespace(
-        data=SimpleNamespace(url="simulated://{release}"),
+        data=SimpleNamespace(url="simulated://{release}", endpoint_url=""),
         preprocess=whole.preprocess.model_copy(update={"sfreq_hz": 100, **changes}),
         exec=whole.exec.model_copy(update={"workers": workers}),
     )

@@ -196,7 +196,7 @@ def test_every_preset_by_its_public_prefix(server, settings, tmp_path, preset):
     if preset in ("hbn", "openneuro"):
         assert found == resting(server)
     assert any(path.endswith(".bdf" if "challenge" in preset else ".set") for path in found)
-    assert read_json(tmp_path / "metrics/fetch/R1.json")["source"] == params.PRESETS[preset]
+    assert read_json(tmp_path / "metrics/fetch/R1.json")["source"] == f"{params.PRESETS[preset]} at {server.url}"
 
 
 def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(server, settings, tmp_path):

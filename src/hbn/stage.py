@@ -133,9 +133,11 @@ def _end_with(parent: int) -> None:
 
 
 def data_source(data: SimpleNamespace) -> str:
-    """What metrics files name as the origin of their numbers, from data.preset and data.url."""
+    """What metrics files name as the origin of their numbers: any server may have buckets of well-known names."""
     url = data.url or params.PRESETS[data.preset]
-    return "simulated" if url.startswith("simulated://") else url
+    if url.startswith("simulated://"):
+        return "simulated"
+    return f"{url} at {data.endpoint_url}" if data.endpoint_url and url.startswith("s3://") else url
 
 
 def scratch() -> Path:
