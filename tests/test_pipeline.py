@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -249,6 +250,18 @@ def test_dropping_a_release_and_adding_it_again_leaves_nothing_stale(clone):
     assert not (clone.root / "data/windows/R2").exists()
     assert clone("git", "status", "--porcelain", "metrics", "plots") == ""
     clone.restore()
+
+
+def test_a_new_participant_costs_one_participant_however_small_the_scratch_folder_may_be(clone):
+    """What the DVC cache holds takes no room in it."""
+    clone.change({"data.n_participants": 4, "exec.scratch_gb": 1e-3})  # less than a recording
+    output = clone("dvc", "repro", "preprocess")
+    assert re.findall(r"to fetch: (\d+) files", output) == ["4", "4"]  # signal, sidecar, channels, events; two releases
+    made = [path for path in (clone.root / ".scratch/preprocessed").rglob("*.npy") if path.stat().st_nlink > 1]
+    assert len(made) == 8
+    clone.restore()
+    output = clone("dvc", "repro", "-f", "fetch")
+    assert re.findall(r"to fetch: (\d+) files", output) == ["0", "0"]
 
 
 def test_diffs_are_readable_from_git_alone(clone):
