@@ -65,13 +65,10 @@ def main(p, release: str, *options: str) -> None:
 
 
 def make_plan(data, release: str, source: Source, stored: Store) -> "Plan":
-    """What to fetch: of the saved listing, as long as that lacks nothing that is asked for."""
+    """What to fetch: of the saved listing, as long as that has some of what is asked for and all of it is here."""
     try:
         plan = Plan.make(data, release, source, stored)
-        # Others of data.participants belong to other releases.
-        named = {row["participant_id"] for row in plan.table} & set(data.participants)
-        listed = {one.participant_id for one in plan.recordings}
-        if not source.is_saved or (named <= listed and not plan.absent):
+        if not (source.is_saved and plan.absent):
             return plan
     except HbnError:
         if not source.is_saved:
@@ -100,6 +97,8 @@ class Plan:
         place = scratch() / "participants" / f"{source.fingerprint('participants.tsv')}.tsv"
         bring(source, "participants.tsv", place, stored, known_of(source, "participants.tsv", recorded()))
         table = read_tsv(place)  # stays there, a small hardlink: experiments side by side have the same one
+        if not all(row.get("participant_id") for row in table):
+            raise HbnError(f"{release}: participants.tsv of the source has a row without participant_id ({place})")
         there = sorted({name for one in recordings for name in (one.task, one.column)})
         if unknown := sorted(set(data.tasks) - set(there)):
             raise HbnError(f"{release}: no recording of data.tasks {unknown}; the source has {', '.join(there)}")
@@ -246,7 +245,8 @@ def select(table: list[dict], recordings: dict[Recording, list[str]], data) -> l
 
     everyone = sorted(set(by_id) | {one.participant_id for one in recordings})
     if missing := sorted(set(data.participants) - able):
-        log.warning("%d of data.participants have nothing to fetch here, such as %s", len(missing), missing[0])
+        advice = "if they came since the bucket was listed, --refresh finds them"
+        log.warning("%d of data.participants have nothing to fetch, such as %s; %s", len(missing), missing[0], advice)
     return [
         {"participant_id": name, "chosen": "yes" if name in chosen else "no", "reason": reason(name)}
         for name in everyone
@@ -272,13 +272,13 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
     """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
     key = source.fingerprint(path)
     with source.turn(path):
-        if not (known and stored.fetch(key, destination) and is_right(destination, known)):
+        if not (known and stored.has(key) and is_right(stored.path(key), known) and stored.fetch(key, destination)):
             with atomic(destination, durable=False) as temporary:
                 known = source.write(path, temporary) or checksum(temporary)
                 if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
                     raise HbnError(
                         f"{path} is a placeholder at the source, not a recording: get the file there "
-                        f"(`datalad get {path}`), or use data.preset: hbn"
+                        f"(`datalad get {path}`), or take another data.preset"
                     )
             stored.put(key, destination)
             if known != source.checksum(path):
@@ -288,7 +288,7 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
     return {"path": path, "bytes": source.size(path) or destination.stat().st_size, algorithm: value}
 
 
-def is_right(file: Path, known: str) -> bool:
+def is_right(file: str, known: str) -> bool:
     """Whether what the scratch store holds is still what was fetched."""
     found = checksum(file, known.partition(":")[0])
     if found != known:

@@ -32,6 +32,13 @@ class Server:
         self.url = f"http://127.0.0.1:{self.ports[3]}"
 
     def __enter__(self) -> "Server":
+        try:
+            return self._with_buckets()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _with_buckets(self) -> "Server":
         self.start()
         import s3fs
 

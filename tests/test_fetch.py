@@ -110,7 +110,7 @@ def test_after_an_error_no_other_file_is_begun(settings, tmp_path, monkeypatch):
     assert len(begun) <= 3  # one for each thread
 
 
-def test_damage_in_the_scratch_store_is_noticed_by_the_recorded_checksum(settings, tmp_path, caplog):
+def test_damage_in_the_scratch_store_is_noticed_by_the_recorded_checksum(settings, tmp_path, caplog, monkeypatch):
     fetch.main(settings(1), "R1")
     right = tree(tmp_path / "data/raw/R1")
     victim = max((tmp_path / ".scratch/raw").glob("*/*"), key=lambda path: path.stat().st_size)
@@ -119,6 +119,11 @@ def test_damage_in_the_scratch_store_is_noticed_by_the_recorded_checksum(setting
     victim.write_bytes(content)
     with open(tmp_path / ".scratch" / fetch.CHECKSUMS, "a") as record:
         record.write("half a li")  # as the loss of power may leave it
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.SimulatedSource, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fetch.main(settings(1), "R1")
+    assert tree(tmp_path / "data/raw/R1").items() <= right.items()  # nothing damaged has its final name
     fetch.main(settings(1), "R1")
     assert "the scratch store is damaged" in caplog.text
     assert tree(tmp_path / "data/raw/R1") == right
@@ -239,6 +244,29 @@ def test_names_that_are_not_bids_are_left_out(path):
     common, recordings = fetch.sort_paths([path, "participants.tsv"])
     assert common == ["participants.tsv"]
     assert not recordings
+
+
+def test_a_folder_named_from_the_checkout_is_found_from_a_temporary_experiment(settings, tmp_path, monkeypatch):
+    fetch.main(settings(1), "R1")
+    (tmp_path / "data/raw").rename(tmp_path / "mine")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / ".dvc/tmp/exps/tmp1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ".dvc/tmp/exps/tmp1")
+    fetch.main(settings(1, url="mine/{release}"), "R1")
+    assert tree(tmp_path / ".dvc/tmp/exps/tmp1/data/raw/R1").keys() == tree(tmp_path / "mine/R1").keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"id\tsex\nsub-A\tF\n", "a row without participant_id"), (b"participant_id\nsub-\xe4\n", "no table in UTF-8")],
+)
+def test_an_unreadable_table_of_participants_is_told(settings, tmp_path, content, said):
+    fetch.main(settings(1), "R1")
+    (tmp_path / "data/raw").rename(tmp_path / "mine")
+    (tmp_path / "mine/R1/participants.tsv").unlink()
+    (tmp_path / "mine/R1/participants.tsv").write_bytes(content)
+    with pytest.raises(HbnError, match=rf"participants.*{said}|{said}"):
+        fetch.main(settings(1, url=str(tmp_path) + "/mine/{release}"), "R1")
 
 
 def test_clear_errors(settings, tmp_path):

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 
 import fetch
 from hbn import params, s3, stage, transfer
-from hbn.files import HbnError, checksum, read_json, read_tsv, sha256
+from hbn.files import HbnError, checksum, read_json, read_tsv, sha256, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 KINDS = ("503", "drop", "truncate", "corrupt", "delay")
@@ -80,6 +80,7 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Passing)
         self.upstream, self.fault, self.pause_s = server.ports[3], fault, pause_s
         self.requests, self.ranges, self.n_bytes = [], [], 0
+        self.half = lambda path: None  # called when half of a body has been sent
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request, client_address):
@@ -112,6 +113,8 @@ class Passing(BaseHTTPRequestHandler):
             body = body.replace(
                 b"<IsTruncated>false", b"<NextContinuationToken>more</NextContinuationToken><IsTruncated>true"
             )
+        if fault == "pages1":  # as a server that knows only the first version of the listing
+            body = body.replace(b"<IsTruncated>false", b"<NextMarker>more</NextMarker><IsTruncated>true")
         if fault == "truncate":
             del body[len(body) // 2 :]
         if fault == "corrupt" and body:
@@ -122,11 +125,14 @@ class Passing(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         end = len(body) // 2 if fault == "drop" else len(body)
-        for start in range(0, end, 1 << 16):
-            chunk = body[start : min(end, start + (1 << 16))]
-            self.wfile.write(chunk)
-            self.server.n_bytes += len(chunk)
-            time.sleep(self.server.pause_s)
+        for part in (body[: end // 2], body[end // 2 : end]):
+            for start in range(0, len(part), 1 << 16):
+                chunk = part[start : start + (1 << 16)]
+                self.wfile.write(chunk)
+                self.server.n_bytes += len(chunk)
+                time.sleep(self.server.pause_s)
+            if part:
+                self.server.half(self.path)
         self.close_connection = fault in ("drop", "close")
 
     def log_message(self, *args):
@@ -215,7 +221,9 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         assert way.requests == []
         assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
         (first,) = (tmp_path / "data/raw/R1").glob("sub-*")
-        fetch.main(settings(way.url, participants=[first.name, "sub-NDAROTHER001"]), "R1")  # one of another release
+        without = "sub-NDARBO810ESG"  # in participants.tsv, but not in the bucket
+        assert without in (tmp_path / "data/raw/R1/participants.tsv").read_text()
+        fetch.main(settings(way.url, participants=[first.name, "sub-NDAROTHER001", without]), "R1")
         assert way.requests == []
         assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
         fetch.main(settings(way.url, n_participants=1), "R1", "--refresh")
@@ -223,7 +231,7 @@ def test_only_what_is_new_is_transferred_and_nothing_is_asked_when_all_is_there(
         assert all("list-type" in path for path in way.requests)
 
 
-def test_what_came_to_the_bucket_since_it_was_listed_is_found_when_it_is_asked_for(server, settings, tmp_path):
+def test_what_came_to_the_bucket_since_it_was_listed_is_found(server, settings, tmp_path, caplog):
     place, everything = HBN.replace("R1", "R3"), tree(server.tree)
     *first, last = sorted({path.split("/")[0] for path in everything if path.startswith("sub-")})
 
@@ -231,8 +239,8 @@ def test_what_came_to_the_bucket_since_it_was_listed_is_found_when_it_is_asked_f
         for path in filter(wanted, everything):
             server.admin.pipe_file(f"{place}/{path}", (server.tree / path).read_bytes())
 
-    def fetched(**data) -> set[str]:
-        fetch.main(settings(server.url, **data), "R3")
+    def fetched(*options, **data) -> set[str]:
+        fetch.main(settings(server.url, **data), "R3", *options)
         return {"/".join(path.parts[-3:]) for path in (tmp_path / "data/raw/R3").rglob("*_eeg.set")}
 
     upload(lambda path: last not in path and "_task-contrast" not in path)
@@ -242,8 +250,11 @@ def test_what_came_to_the_bucket_since_it_was_listed_is_found_when_it_is_asked_f
     assert contrast == {path for path in everything if path.endswith("contrastChangeDetection_run-1_eeg.set")} - {
         f"{last}/eeg/{last}_task-contrastChangeDetection_run-1_eeg.set"
     }
+    fetched()
     upload(lambda path: True)
-    assert {path.split("/")[0] for path in fetched(participants=[first[0], last])} == {first[0], last}
+    assert {path.split("/")[0] for path in fetched(participants=[first[0], last])} == {first[0]}
+    assert f"1 of data.participants have nothing to fetch, such as {last}" in caplog.text
+    assert {path.split("/")[0] for path in fetched("--refresh", participants=[first[0], last])} == {first[0], last}
     server.admin.pipe_file(f"{place}/participants.tsv", (server.tree / "participants.tsv").read_bytes() + b"\n")
     shutil.rmtree(tmp_path / ".scratch/raw")  # as exec.scratch_gb may do
     fetched()
@@ -308,6 +319,7 @@ def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings,
     with pytest.raises(HbnError, match=r"nobody.*check your AWS credentials"):
         fetch.main(lab, "R1")
     monkeypatch.delenv("AWS_PROFILE")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # metrics would not name it
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     keys = [f"{name.lower()} = {value}\n" for name, value in s3_server.ADMIN.items() if "KEY" in name]
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys))
@@ -351,6 +363,9 @@ def test_encrypted_and_through_the_proxy_of_a_cluster(server, settings, tmp_path
         way.socket = context.wrap_socket(way.socket, server_side=True)
         address = f"localhost:{way.server_port}"
         with pytest.raises(HbnError, match=r"CERTIFICATE_VERIFY_FAILED.*AWS_CA_BUNDLE"):
+            fetch.main(settings(f"https://{address}"), "R1")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
+        with pytest.raises(HbnError, match=r"AWS_CA_BUNDLE: .*nowhere\.pem cannot be used"):
             fetch.main(settings(f"https://{address}"), "R1")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "authority.pem"))
         fetch.main(settings(f"https://{address}", n_participants=1), "R1")
@@ -412,15 +427,19 @@ def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_p
         assert said in caplog.text
 
 
-def test_small_files_are_waited_for_at_once(server, settings, tmp_path):
-    together = threading.Barrier(3, timeout=20)  # broken unless three of them are asked for before one is answered
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_small_files_are_waited_for_at_once(server, settings, tmp_path, when):
+    together = threading.Barrier(3, timeout=20)  # broken unless three of them are on their way before one has arrived
+    waited = lambda path: path.endswith("_events.tsv")  # noqa: E731
 
     def fault(path, n):
-        if path.endswith("_events.tsv"):
+        if waited(path) and when == "before":
             together.wait()
         return ""
 
     with proxy(server, fault) as way:
+        if when == "within":
+            way.half = lambda path: together.wait() if waited(path) else None
         fetch.main(settings(way.url), "R1")
     assert not together.broken
     assert tree(tmp_path / "data/raw/R1") == resting(server)
@@ -446,16 +465,32 @@ def test_what_the_bucket_tells_the_checksum_of_needs_no_record(server, settings,
     assert tree(tmp_path / "data/raw/R1") == resting(server, 1)
 
 
-def test_an_object_of_several_parts_has_no_md5_but_its_size_is_checked(server, tmp_path):
+def test_an_object_of_several_parts_is_verified_part_by_part(server, tmp_path, caplog):
     content = random.Random(1).randbytes(12_000_000)
     server.admin.pipe_file("nmdatasets/parts/participants.tsv", content, chunksize=5 << 20)
-    with proxy(server, lambda path, n: ("drop", "truncate", "")[n - 1] if "list-type" not in path else "") as way:
+    faults = ("drop", "truncate", "", "corrupt", "")
+    with proxy(server, lambda path, n: "" if "list-type" in path else faults[n - 1]) as way:
         source = transfer.S3Source("s3://nmdatasets/parts", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
-        assert "-" in source.files["participants.tsv"][1]
+        assert re.fullmatch("[0-9a-f]{32}-3", source.files["participants.tsv"][1])
+        partial = source.partial / source.fingerprint("participants.tsv")
+        write_text(partial, "\0" * 1000)  # as the loss of power may leave it
         with source.turn("participants.tsv"):
             found = source.write("participants.tsv", tmp_path / "it")
     assert found == f"sha256:{sha256(tmp_path / 'it')}"
     assert (tmp_path / "it").read_bytes() == content
+    assert caplog.text.count("the MD5 of what arrived is") == 2
+
+
+@pytest.mark.parametrize(("fault", "right"), [("", True), ("corrupt", False)])
+def test_parts_of_an_unusual_size_are_right_when_they_arrive_twice(server, tmp_path, caplog, fault, right):
+    content = random.Random(2).randbytes(16_000_000)
+    server.admin.pipe_file("nmdatasets/unusual/participants.tsv", content, chunksize=7_000_000)
+    with proxy(server, lambda path, n: fault if n == 1 and "list-type" not in path else "") as way:
+        source = transfer.S3Source("s3://nmdatasets/unusual", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        source.write("participants.tsv", tmp_path / "it")
+        assert len(way.requests) == 1 + (2 if right else 3)
+    assert (tmp_path / "it").read_bytes() == content
+    assert "the same content twice is taken for right" in caplog.text
 
 
 def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
@@ -476,7 +511,13 @@ def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
         pytest.raises(HbnError, match=r"not done within exec\.transfer_limit_h"),
     ):
         fetch.main(settings(way.url, limit_h=1 / 3600), "R1")
-    assert not list((tmp_path / "data/raw").rglob("*_eeg.set"))
+    with proxy(server, lambda path, n: "pages1") as way, pytest.raises(HbnError, match="how its listing goes on"):
+        fetch.main(settings(way.url, preset="challenge"), "R1")
+    with proxy(server, lambda path, n: "301") as way:
+        with pytest.raises(HbnError, match=r"HTTP status 301; check .*AWS_DEFAULT_REGION"):
+            fetch.main(settings(way.url, preset="challenge"), "R1")
+        assert len(way.requests) == 1
+    assert not list((tmp_path / "data/raw").rglob("*_eeg.[sb]*"))
     with pytest.raises(HbnError, match=r"is no BIDS release|does not exist"):
         fetch.main(settings(server.url), "R2")
     with pytest.raises(HbnError, match="is not on OpenNeuro"):

@@ -158,7 +158,8 @@ class Store:
     def __init__(self, root: Path | str):
         self.root = Path(root)
 
-    def _path(self, key: str) -> str:
+    def path(self, key: str) -> str:
+        """Where the file of a key is, if it is."""
         return f"{self.root}/{key[:2]}/{key}"
 
     def fetch(self, key: str, destination: Path | str) -> bool:
@@ -166,18 +167,18 @@ class Store:
         if not self.has(key):
             return False
         try:
-            link(self._path(key), destination)
+            link(self.path(key), destination)
         except FileNotFoundError:  # trimmed in the meantime
             return False
         return True
 
     def has(self, key: str) -> bool:
         """Whether there is a file under `key`."""
-        return os.path.exists(self._path(key))
+        return os.path.exists(self.path(key))
 
     def put(self, key: str, source: Path | str) -> None:
         """Store a finished file under `key`."""
-        link(source, self._path(key))
+        link(source, self.path(key))
 
     def trim(self, max_gb: float) -> None:
         """Delete the least recently linked files until at most `max_gb` (10^9 bytes) are here alone.
@@ -203,7 +204,10 @@ class Store:
 
 def _read_table(path: Path | str, delimiter: str) -> list[dict[str, str]]:
     with open(existing(path), encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL))
+        try:
+            return list(csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise HbnError(f"{path} is no table in UTF-8: {error}") from None
 
 
 def _write_table(path: Path | str, rows: Iterable[dict], columns: list[str], delimiter: str, missing: str) -> None:

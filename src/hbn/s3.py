@@ -6,7 +6,7 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
@@ -16,15 +16,16 @@ from xml.etree import ElementTree
 from hbn.files import HbnError
 
 REASON_BYTES = 1 << 16  # of the answer that says why there is none
+SIGNED_FOR_S = 3600
+MAY_PASS = (408, 429)  # among the HTTP statuses below 500
 
 
 class Bucket:
     """The objects below a prefix, by the rest of their key; many threads may ask, each on a connection that it keeps.
 
-    Nothing is asked again: raises FileNotFoundError, PermissionError, or another OSError or HTTPException, which may
-    pass; HbnError for credentials that cannot be used.
-    Where the standard chain of AWS finds credentials, requests are signed, by s3fs; `public` does not look for any.
-    (s3fs itself takes several times longer for small files, and its client longer to make than a listing.)
+    Nothing is asked again. Raises OSError or HTTPException for what may pass, HbnError for what will not.
+    Requests are signed where the standard chain of AWS finds credentials; `public` does not look for any.
+    (Asked through s3fs, large files would take twice the time, and small ones half as much again.)
     """
 
     def __init__(self, url: str, endpoint_url: str, public: bool, timeout_s: float):
@@ -35,39 +36,46 @@ class Bucket:
         self.endpoint_url, self.public, self.timeout_s = endpoint_url.rstrip("/"), public, timeout_s
         self.own = threading.local()  # the connection of each thread
 
-    @cached_property
-    def anonymous(self) -> bool:
-        """Whether requests are not signed."""
-        if self.public:
-            return True
-        from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
-
-        try:
-            return Session().get_credentials() is None
-        except BotoCoreError as error:  # half of them, or a profile that is not there
-            raise HbnError(f"data.url: {error}; check your AWS credentials") from None
-
     def pages(self) -> Iterator[dict[str, tuple[int, str]]]:
         """Size in bytes and ETag of the objects by path, a page of the listing at a time."""
         token: str | None = ""
         while token is not None:
-            objects, token = (self._public_page if self.anonymous else self._signed_page)(token)
-            yield {one["Key"][len(self.folder) :]: (one["Size"], one["ETag"].strip('"')) for one in objects}
+            with self._response(self.page_address(token), {}, self.folder) as response:
+                content = response.read()
+            try:
+                page = ElementTree.fromstring(content)
+                objects = [
+                    [unquote_plus(one.findtext(f"{{*}}{name}", "")) for name in ("Key", "Size", "ETag")]
+                    for one in page.iterfind("{*}Contents")
+                ]
+                found = {key[len(self.folder) :]: (int(size), etag.strip('"')) for key, size, etag in objects}
+            except (ElementTree.ParseError, ValueError) as error:
+                raise ConnectionError(f"a damaged page of the listing arrived ({error})") from None
+            yield found
+            token = page.findtext("{*}NextContinuationToken")
+            if token is None and page.findtext("{*}IsTruncated") == "true":
+                raise HbnError(
+                    f"s3://{self.name}: the server does not say how its listing goes on (ListObjectsV2); "
+                    "copy the release to a folder with its own program, and name that in data.url"
+                )
 
-    def open(
-        self, path: str, headers: dict[str, str], waiting: AbstractContextManager
-    ) -> AbstractContextManager[HTTPResponse]:
-        """An object on its way; `waiting` is held until it comes."""
-        return self._response(self.address(path), headers, waiting)
+    def open(self, path: str, headers: dict[str, str]) -> AbstractContextManager[HTTPResponse]:
+        """An object on its way."""
+        return self._response(self.address(path), headers, f"{self.folder}{path}")
 
     def address(self, path: str) -> str:
         """The URL of an object, signed if need be."""
         key = f"{self.folder}{path}"
-        if self.anonymous:
-            return f"{self._host}/{quote(key)}"
-        with _botocore_errors():
-            return self.fs.url(f"{self.name}/{key}", expires=3600)
+        return self._signed("get_object", Key=key) if self.signer else f"{self._host}/{quote(key)}"
+
+    def page_address(self, token: str) -> str:
+        """The URL of a page of the listing, signed if need be; the first one's token is empty."""
+        if self.signer:
+            more = {"ContinuationToken": token} if token else {}
+            return self._signed("list_objects_v2", Prefix=self.folder, EncodingType="url", **more)
+        query = {"list-type": "2", "encoding-type": "url", "prefix": self.folder}
+        query |= {"continuation-token": token} if token else {}
+        return f"{self._host}/?{urlencode(query)}"
 
     @property
     def _host(self) -> str:
@@ -78,57 +86,65 @@ class Bucket:
             return f"https://s3.amazonaws.com/{self.name}"
         return f"https://{self.name}.s3.amazonaws.com"
 
-    def _signed_page(self, token: str) -> tuple[list[dict], str | None]:
-        """Objects of a page of the listing, and the token of the next one.
+    @cached_property
+    def signer(self):
+        """The client of botocore, which knows all of Amazon's ways to give credentials; None without any."""
+        if self.public:
+            return None
+        from botocore.config import Config
+        from botocore.session import Session
 
-        The `find` of s3fs takes twice the time, for the folders that it makes up.
-        """
-        more = {"ContinuationToken": token} if token else {}
-        with _botocore_errors():
-            page = self.fs.call_s3("list_objects_v2", Bucket=self.name, Prefix=self.folder, **more)
-        return page.get("Contents", []), page["NextContinuationToken"] if page["IsTruncated"] else None
+        with _unusable_credentials():
+            session = Session()
+            if session.get_credentials() is None:
+                return None
+            # Buckets made since 2020, and other servers, take no older version. No endpoint but data.endpoint_url,
+            # which the metrics name.
+            config = Config(signature_version="s3v4", ignore_configured_endpoint_urls=True)
+            return session.create_client("s3", endpoint_url=self.endpoint_url or None, config=config)
 
-    def _public_page(self, token: str) -> tuple[list[dict], str | None]:
-        """As `_signed_page`."""
-        with self._response(self.page_address(token), {}, nullcontext()) as response:
-            content = response.read()
-        try:
-            page = ElementTree.fromstring(content)
-            objects = [
-                {
-                    "Key": unquote_plus(one.findtext("{*}Key", "")),
-                    "Size": int(one.findtext("{*}Size", "")),
-                    "ETag": one.findtext("{*}ETag", ""),
-                }
-                for one in page.iterfind("{*}Contents")
-            ]
-        except (ElementTree.ParseError, ValueError) as error:
-            raise ConnectionError(f"a damaged page of the listing arrived ({error})") from None
-        truncated = page.findtext("{*}IsTruncated") == "true"
-        return objects, page.findtext("{*}NextContinuationToken") if truncated else None
-
-    def page_address(self, token: str) -> str:
-        """The URL of a page of a public listing; the first one's token is empty."""
-        query = {"list-type": "2", "encoding-type": "url", "prefix": self.folder}
-        query |= {"continuation-token": token} if token else {}
-        return f"{self._host}/?{urlencode(query)}"
+    def _signed(self, operation: str, **parameters: str) -> str:
+        with _unusable_credentials():
+            return self.signer.generate_presigned_url(operation, {"Bucket": self.name, **parameters}, SIGNED_FOR_S)
 
     @contextmanager
-    def _response(
-        self, address: str, headers: dict[str, str], waiting: AbstractContextManager
-    ) -> Iterator[HTTPResponse]:
+    def _response(self, address: str, headers: dict[str, str], key: str) -> Iterator[HTTPResponse]:
         scheme, host, *target = urlsplit(address)
         connection, target = self._connection(scheme, host), urlunsplit(["", "", *target])
         try:
-            with waiting:
-                response = _ask(connection, target, headers)
-            _raise_for(response)
+            response = _ask(connection, target, headers)
+            if response.status not in (200, 206):
+                self._refuse(response, f"s3://{self.name}/{key}")
             yield response
             if not response.isclosed():
                 connection.close()
         except BaseException:
             connection.close()  # with what is left on the way
             raise
+
+    def _refuse(self, response: HTTPResponse, what: str) -> None:
+        """Raise what the server says."""
+        status = response.status
+        said = re.findall(rb"<(?:Code|Message)>([ -;=-~]{1,300})<", response.read(REASON_BYTES))  # of S3's XML
+        words = f"HTTP status {status}" + "".join(f", {one.decode()}" for one in said)
+        if status == 404:
+            raise HbnError(
+                f"{what} does not exist; check data.preset, data.url and data.releases "
+                "(if it was deleted since, fetch.py with --refresh lists anew)"
+            )
+        if status in (401, 403) and not self.signer:
+            raise HbnError(
+                f"{what}: access denied ({words}) to a request without credentials: a preset needs none; "
+                "for data.url, the AWS chain has none (environment, ~/.aws, role of the machine)"
+            )
+        if status in (401, 403):
+            raise HbnError(
+                f"{what}: access denied ({words}); check your AWS credentials, their region and data.url "
+                "(a public bucket of a server that does not know them needs none: unset them)"
+            )
+        if status < 500 and status not in MAY_PASS:
+            raise HbnError(f"{what}: {words}; check data.url, data.endpoint_url and AWS_DEFAULT_REGION")
+        raise ConnectionError(words)
 
     def _connection(self, scheme: str, host: str) -> HTTPConnection:
         """Of this thread."""
@@ -152,35 +168,22 @@ class Bucket:
 
     @cached_property
     def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-
-    @cached_property
-    def fs(self):
-        """s3fs, which knows all of Amazon's ways to give credentials."""
-        import s3fs
-
-        return s3fs.S3FileSystem(
-            endpoint_url=self.endpoint_url or None,
-            use_listings_cache=False,
-            skip_instance_cache=True,
-            config_kwargs={
-                "connect_timeout": self.timeout_s,
-                "read_timeout": self.timeout_s,
-                "retries": {"total_max_attempts": 1},
-                "signature_version": "s3v4",  # of URLs, too: buckets made since 2020, and other servers, take no older
-            },
-        )
+        bundle = os.environ.get("AWS_CA_BUNDLE")
+        try:
+            return ssl.create_default_context(cafile=bundle)
+        except OSError as error:
+            raise HbnError(f"AWS_CA_BUNDLE: {bundle} cannot be used ({error})") from None
 
 
 @contextmanager
-def _botocore_errors() -> Iterator[None]:
-    """What s3fs passes on as it is, told as what it is here: a failure to connect."""
+def _unusable_credentials() -> Iterator[None]:
+    """Half of them, a profile that is not there, a session that has ended."""
     from botocore.exceptions import BotoCoreError
 
     try:
         yield
     except BotoCoreError as error:
-        raise ConnectionError(str(error)) from error
+        raise HbnError(f"data.url: {error}; check your AWS credentials") from error
 
 
 def _ask(connection: HTTPConnection, target: str, headers: dict[str, str]) -> HTTPResponse:
@@ -193,14 +196,3 @@ def _ask(connection: HTTPConnection, target: str, headers: dict[str, str]) -> HT
             raise
         connection.close()  # the server has done so in the meantime
         return _ask(connection, target, headers)
-
-
-def _raise_for(response: HTTPResponse) -> None:
-    """Raise what the server says, unless the object is on its way."""
-    if response.status in (200, 206):
-        return
-    said = re.findall(rb"<(?:Code|Message)>([ -;=-~]{1,300})<", response.read(REASON_BYTES))  # of S3's XML
-    what = f"HTTP status {response.status}" + "".join(f", {words.decode()}" for words in said)
-    raise {404: FileNotFoundError, 401: PermissionError, 403: PermissionError}.get(response.status, ConnectionError)(
-        what
-    )

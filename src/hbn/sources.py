@@ -16,6 +16,7 @@ from hbn import behaviour, ceiling, params, simulator
 from hbn.bids import CHANNELS, EEG_SUFFIXES, Recording, UnusableRecording, is_placeholder
 from hbn.events import CONTRAST_CHANGE, read_events
 from hbn.files import HbnError, code_digest, digest, read_json, read_tsv, write_json, write_text, write_tsv
+from hbn.stage import checkout
 from hbn.transfer import S3Source
 
 # Where OpenNeuro keeps each release.
@@ -80,15 +81,15 @@ def open_source(data, release: str, simulated: params.Simulator, execution: para
 
 
 class FolderSource:
-    """A BIDS release in a local folder."""
+    """A BIDS release in a local folder, which may be named as seen from the checkout."""
 
     in_threads, is_saved = True, False
 
     def __init__(self, root: Path):
         self.progress: Callable[[int], None] = lambda n_bytes: None
-        if not (root / "participants.tsv").exists():
-            raise HbnError(f"data.url: {root} is no BIDS release (it has no participants.tsv)")
-        self.root = root
+        self.root = checkout() / root
+        if not (self.root / "participants.tsv").exists():
+            raise HbnError(f"data.url: {self.root} is no BIDS release (it has no participants.tsv)")
 
     def paths(self) -> list[str]:
         found = [*self.root.glob("*"), *self.root.glob("sub-*/eeg/*")]

@@ -140,13 +140,18 @@ def data_source(data: SimpleNamespace) -> str:
     return f"{url} at {data.endpoint_url}" if data.endpoint_url and url.startswith("s3://") else url
 
 
-def scratch() -> Path:
-    """The folder for work that outlives a stage's run (see files.Store).
+def checkout() -> Path:
+    """The folder of the repository that the user works in.
 
     In `dvc exp run --temp` and in the queue, the current directory is a snapshot that is thrown
-    away, and DVC_ROOT names the original checkout: the scratch folder is shared with it.
+    away, and DVC_ROOT names the original checkout.
     """
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def scratch() -> Path:
+    """The folder for work that outlives a stage's run (see files.Store), shared by all experiments."""
+    return checkout() / ".scratch"
 
 
 def store(name: str) -> Store:

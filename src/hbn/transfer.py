@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
 import ssl
 import threading
@@ -22,12 +23,14 @@ from hbn.files import HbnError, digest, read_json, write_json
 from hbn.s3 import Bucket
 
 log = logging.getLogger(__name__)
+ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")  # an MD5, or one of MD5s of parts; some servers have others
 # What one transfer holds in memory, which should still be in the cache of the processor when it is written. Of whole
 # pages, a write of a power of two would make the kernel look for adjoining ones, which takes longer than all the rest.
 CHUNK_BYTES = 150_000
 AT_ONCE_BYTES = 14_000  # ten packets, which a server sends without waiting for an answer (RFC 6928)
 SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
-TRIES = 8  # in a row, without a byte gained
+PART_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512, 1024)  # of usual programs; the AWS tools' is 8
+TRIES = 12  # in a row, without a byte gained
 MISMATCHES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
 
@@ -83,7 +86,7 @@ class S3Source:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
         """
         etag = self.files[path][1]
-        return f"md5:{etag}" if len(etag) == 32 else None
+        return f"md5:{etag}" if ETAG.fullmatch(etag) and "-" not in etag else None
 
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
@@ -112,7 +115,7 @@ class S3Source:
         """Download to `destination`, going on with what an earlier run has left; its checksum (as files.checksum)."""
         if self.size(path) <= CHUNK_BYTES:  # not worth continuing
             with open(destination, "w+b", buffering=0) as file:
-                return self._fill(path, Arrived(file, self._algorithm(path), self._buffer))
+                return self._fill(path, Arrived(file, *self.files[path], self._buffer))
         part = self.partial / self.fingerprint(path)
         part.parent.mkdir(parents=True, exist_ok=True)
         file = open(part, "a+b", buffering=0)  # noqa: SIM115
@@ -120,7 +123,7 @@ class S3Source:
             file.close()
             file = open(destination, "w+b", buffering=0)  # noqa: SIM115
         with file:
-            checksum = self._fill(path, Arrived(file, self._algorithm(path), self._buffer))
+            checksum = self._fill(path, Arrived(file, *self.files[path], self._buffer))
             shutil.move(file.name, destination)
         return checksum
 
@@ -129,7 +132,7 @@ class S3Source:
         headers = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
 
         def receive() -> int:
-            with self.turn(path), self.bucket.open(path, headers, self._waiting(path)) as response:
+            with self.bucket.open(path, headers) as response:
                 return len(response.read(SAMPLE_BYTES))
 
         return self._persist(path, receive)
@@ -137,21 +140,23 @@ class S3Source:
     def _fill(self, path: str, arrived: "Arrived") -> str:
         """Download what is lacking, however often the connection breaks, until the content is right; its checksum."""
         failures = mismatches = 0
+        seen = ""  # the checksum of what did not match
         self.progress(arrived.n_bytes)
         while True:
             start = arrived.n_bytes
             try:
-                self._receive(path, arrived)
-                self._check(path, arrived)
-                return f"{arrived.digest.name}:{arrived.digest.hexdigest()}"
+                with self._waiting(path):
+                    self._receive(path, arrived)
+                self._check(path, arrived, seen)
+                return arrived.checksum
             except Mismatch as error:
-                problem, mismatches = error, mismatches + 1
+                problem, mismatches, seen = error, mismatches + 1, arrived.checksum
                 self.progress(-arrived.n_bytes)
                 arrived.clear()
                 if mismatches == MISMATCHES:
                     raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
             except (OSError, HTTPException) as error:
-                problem = self._passing(error, f"{self.url}/{path}")
+                problem = _passing(error, f"{self.url}/{path}")
             failures = 1 if arrived.n_bytes > start else failures + 1
             with self._waiting(path):
                 self._pause(failures, problem, path)
@@ -160,10 +165,10 @@ class S3Source:
         """Append the bytes that are lacking."""
         n_bytes, etag = self.files[path]
         start = arrived.n_bytes
-        if start == n_bytes:
+        if start >= n_bytes:
             return
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self.bucket.open(path, headers, self._waiting(path)) as response:
+        with self.bucket.open(path, headers) as response:
             if response.headers.get("ETag", "").strip('"') != etag:
                 raise HbnError(f"{self.url}/{path} has changed since it was listed; run fetch.py with --refresh")
             arrived.encryption = response.headers.get("x-amz-server-side-encryption", "")
@@ -171,27 +176,31 @@ class S3Source:
                 self.progress(-start)
                 arrived.clear()
             buffer = self._buffer
-            while n := response.readinto(buffer):
+            while arrived.n_bytes <= n_bytes and (n := response.readinto(buffer)):
                 arrived.append(buffer[:n])
                 self.progress(n)
-                if arrived.n_bytes > n_bytes:
-                    raise Mismatch(f"{self.url}/{path}: more than the {n_bytes} bytes listed arrived")
                 self._within_limit()
         if arrived.n_bytes < n_bytes:
             raise ConnectionError(f"the connection ended after {arrived.n_bytes} of {n_bytes} bytes")
 
-    def _check(self, path: str, arrived: "Arrived") -> None:
-        """Raise Mismatch unless size and, where the ETag is an MD5, content are as listed."""
+    def _check(self, path: str, arrived: "Arrived", seen: str) -> None:
+        """Raise Mismatch unless size and content are as listed.
+
+        An upload in parts of an unusual size can only be compared with what arrived before (its checksum is `seen`).
+        """
         n_bytes, etag = self.files[path]
         if arrived.n_bytes != n_bytes:
             raise Mismatch(f"{self.url}/{path}: {arrived.n_bytes} bytes arrived, the bucket lists {n_bytes}")
         # Nothing is asked for an empty object, so whether KMS encrypts it, nobody has said.
-        is_md5 = n_bytes and arrived.digest.name == "md5" and not arrived.encryption.startswith("aws:kms")
-        if is_md5 and (md5 := arrived.digest.hexdigest()) != etag:
-            raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {md5}, the bucket lists {etag}")
-
-    def _algorithm(self, path: str) -> str:
-        return "md5" if self.checksum(path) else "sha256"
+        if not n_bytes or arrived.encryption.startswith("aws:kms") or not ETAG.fullmatch(etag):
+            return
+        if etag in (tags := arrived.etags()):
+            return
+        if "-" in etag and arrived.checksum == seen:
+            log.warning("%s: the same content twice is taken for right", path)
+            return
+        found = " or ".join(tags) or "unknown, for parts of this size are unusual"
+        raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {found}, the bucket lists {etag}")
 
     def _list(self) -> dict[str, tuple[int, str]]:
         """Ask the bucket, and keep its answer."""
@@ -216,7 +225,7 @@ class S3Source:
             try:
                 return attempt()
             except (OSError, HTTPException) as error:
-                problem = self._passing(error, self.url)
+                problem = _passing(error, self.url)
             failures += 1
             self._pause(failures, problem, what)
 
@@ -237,28 +246,6 @@ class S3Source:
                 f"{self.url}: not done within exec.transfer_limit_h = {self.limit_h:g}; run again to go on from there"
             )
 
-    def _passing(self, error: Exception, where: str) -> Exception:
-        """Return an error that may pass; raise HbnError for one that will not."""
-        match error:
-            case FileNotFoundError():
-                raise HbnError(f"{where} does not exist; check data.preset, data.url and data.releases") from error
-            case PermissionError() if self.bucket.anonymous:
-                raise HbnError(
-                    f"{where}: access denied ({error}) to a request without credentials: a preset needs none; "
-                    "for data.url, the AWS chain has none (environment, ~/.aws, role of the machine)"
-                ) from error
-            case PermissionError():
-                raise HbnError(
-                    f"{where}: access denied ({error}); check your AWS credentials, their region and data.url"
-                ) from error
-            case ssl.SSLCertVerificationError():
-                raise HbnError(
-                    f"{where}: {error}; your institution's own certificates go into AWS_CA_BUNDLE"
-                ) from error
-            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-                raise HbnError(f"{where}: the disk is full") from error
-        return error
-
     @property
     def _buffer(self) -> memoryview:
         """Of this thread."""
@@ -268,17 +255,23 @@ class S3Source:
 
 
 class Arrived:
-    """An open, unbuffered file, and the digest of what it holds."""
+    """An open, unbuffered file, and the digests of what it holds: the one that is recorded, and those of its parts.
 
-    def __init__(self, file: io.FileIO, algorithm: str, buffer: memoryview):
-        self.file, self.algorithm = file, algorithm
-        self.encryption = ""  # at its origin, as the server calls it
+    An object that was uploaded in N parts has the ETag "<MD5 of the MD5s of the parts>-N", which does not tell the
+    size of the parts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html.
+    """
+
+    def __init__(self, file: io.FileIO, n_bytes: int, etag: str, buffer: memoryview):
+        self.file, self.encryption = file, ""  # at its origin, as the server calls it
+        _, _, n_parts = etag.partition("-")
+        self.part_sizes = [one << 20 for one in PART_MIB if n_parts == str(-(-n_bytes // (one << 20)))]
+        self.algorithm = "md5" if ETAG.fullmatch(etag) and not n_parts else "sha256"
         self._forget()
         file.seek(0)
         while n := file.readinto(buffer):
             self._count(buffer[:n])
 
-    def append(self, chunk: bytes | memoryview) -> None:
+    def append(self, chunk: memoryview) -> None:
         if self.file.write(chunk) != len(chunk):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._count(chunk)
@@ -288,12 +281,36 @@ class Arrived:
         self.file.truncate()
         self._forget()
 
+    @property
+    def checksum(self) -> str:
+        """As files.checksum."""
+        return f"{self.algorithm}:{self.digest.hexdigest()}"
+
+    def etags(self) -> list[str]:
+        """What the bucket may list for this content."""
+        if self.algorithm == "md5":
+            return [self.digest.hexdigest()]
+        return [f"{_md5(b''.join(one.digest() for one in parts)).hexdigest()}-{len(parts)}" for parts in self.parts]
+
     def _forget(self) -> None:
         self.n_bytes, self.digest = 0, hashlib.new(self.algorithm, usedforsecurity=False)
+        self.parts = [[] for _ in self.part_sizes]  # for each size, the digest of each part
 
-    def _count(self, chunk: bytes | memoryview) -> None:
-        self.n_bytes += len(chunk)
+    def _count(self, chunk: memoryview) -> None:
         self.digest.update(chunk)
+        for parts, size in zip(self.parts, self.part_sizes, strict=True):
+            rest, offset = chunk, self.n_bytes
+            while rest:
+                if offset % size == 0:
+                    parts.append(_md5())
+                piece = rest[: size - offset % size]
+                parts[-1].update(piece)
+                rest, offset = rest[len(piece) :], offset + len(piece)
+        self.n_bytes += len(chunk)
+
+
+def _md5(content: bytes = b""):
+    return hashlib.md5(content, usedforsecurity=False)
 
 
 def _is_ours(file: io.FileIO, path: Path) -> bool:
@@ -303,3 +320,13 @@ def _is_ours(file: io.FileIO, path: Path) -> bool:
         return os.fstat(file.fileno()).st_ino == path.stat().st_ino
     except (BlockingIOError, FileNotFoundError):
         return False
+
+
+def _passing(error: Exception, where: str) -> Exception:
+    """Return an error that may pass; raise HbnError for one that will not."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            raise HbnError(f"{where}: {error}; your institution's own certificates go into AWS_CA_BUNDLE") from error
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            raise HbnError(f"{where}: the disk is full") from error
+    return error
