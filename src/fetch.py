@@ -290,7 +290,10 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
 
 def is_right(file: str, known: str) -> bool:
     """Whether what the scratch store holds is still what was fetched."""
-    found = checksum(file, known.partition(":")[0])
+    try:
+        found = checksum(file, known.partition(":")[0])
+    except FileNotFoundError:  # another experiment has just trimmed it
+        return False
     if found != known:
         log.warning("the scratch store is damaged, fetching again: %s has %s, not %s", file, found, known)
     return found == known

@@ -1,6 +1,7 @@
 """Pieces of the stage scripts whose mistakes whole runs would not show."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import cache_windows
 import challenge1
 import challenge2
 import pretrain
-from hbn import bids, events, model, params
+from hbn import bids, events, model, params, stage
 from hbn.files import read_csv
 from hbn.training import Dataset
 
@@ -34,6 +35,20 @@ def main(p, log):
         time.sleep(0.5)
 run(main, reads=())
 """
+
+
+def test_long_work_without_a_terminal_says_in_the_log_how_far_it_is(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    assert list(stage.progress(range(3), total=3, unit="file")) == [0, 1, 2]
+    assert caplog.text == ""  # too short
+    monkeypatch.setattr(stage, "LOG_EVERY_S", 0.05)
+    with stage.progress(total=3_000_000, unit="B", unit_scale=True) as bar:
+        for _ in range(3):
+            time.sleep(0.06)
+            bar.update(1_000_000)
+    said = dict.fromkeys(one.message.split(" of ")[0] for one in caplog.records)  # the last one twice
+    assert list(said) == ["1.00M", "2.00M", "3.00M"]
+    assert all(re.fullmatch(r"\S+M of 3\.00M, \S+MB/s, \S+ left", one.message) for one in caplog.records)
 
 
 def test_masks_hide_the_wanted_share_in_blocks_of_space_and_time():
