@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 # Two test processes share the machine: threads that wait for each other would stop both. Before NumPy and PyTorch.
@@ -39,6 +40,20 @@ def built(tmp_path_factory):
     clone = Clone(tmp_path_factory.mktemp("built") / "clone", MINIATURE)
     clone.build()
     return clone
+
+
+@pytest.fixture
+def threads_end():
+    """Waits for what a fetch that failed has under way (elsewhere that ends with the process), at the end of the test
+    as well: without the test's folder, it would go on in the repository."""
+
+    def wait() -> None:
+        for thread in threading.enumerate():
+            if "(worker)" in thread.name:  # of a ThreadPool
+                thread.join(20)
+
+    yield wait
+    wait()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ QUICK = {"sfreq_hz": 100, "lead_in_s": 4.0}
 
 
 @pytest.fixture
-def settings(monkeypatch, tmp_path):
+def settings(monkeypatch, tmp_path, threads_end):
     """Parameters of the stage with few, short recordings; the current folder is empty."""
     everything = params.load()
     monkeypatch.chdir(tmp_path)
@@ -85,7 +85,7 @@ def test_an_interrupted_fetch_leaves_no_half_file_and_goes_on(settings, tmp_path
     )  # eight files were already there
 
 
-def test_after_an_error_no_other_file_is_begun(settings, tmp_path, monkeypatch):
+def test_after_an_error_no_other_file_is_begun(settings, tmp_path, monkeypatch, threads_end):
     fetch.main(settings(2), "R1")
     (tmp_path / "data/raw/R1").rename(tmp_path / "source")
     begun, raised, write = [], threading.Event(), sources.FolderSource.write
@@ -99,14 +99,12 @@ def test_after_an_error_no_other_file_is_begun(settings, tmp_path, monkeypatch):
         return write(self, path, destination)
 
     monkeypatch.setattr(sources.FolderSource, "write", failing)
-    before = set(threading.enumerate())
     p = settings(2, url=str(tmp_path / "source"))
     p.exec = p.exec.model_copy(update={"transfers": 3})
     with pytest.raises(HbnError, match="no such luck"):
         fetch.main(p, "R1")
     raised.set()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(20)
+    threads_end()
     assert len(begun) <= 3  # one for each thread
 
 

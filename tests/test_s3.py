@@ -49,7 +49,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def settings(monkeypatch, tmp_path):
+def settings(monkeypatch, tmp_path, threads_end):
     """Parameters of the stage; the current folder is empty."""
     everything = params.load()
     monkeypatch.chdir(tmp_path)
