@@ -254,11 +254,13 @@ def test_dropping_a_release_and_adding_it_again_leaves_nothing_stale(clone):
 
 def test_a_new_participant_costs_one_participant_however_small_the_scratch_folder_may_be(clone):
     """What the DVC cache holds takes no room in it."""
+    made = lambda: {path.name for path in (clone.root / ".scratch/preprocessed").rglob("*.npy")}  # noqa: E731
+    before = made()
     clone.change({"data.n_participants": 4, "exec.scratch_gb": 1e-3})  # less than a recording
     output = clone("dvc", "repro", "preprocess")
     assert re.findall(r"to fetch: (\d+) files", output) == ["4", "4"]  # signal, sidecar, channels, events; two releases
-    made = [path for path in (clone.root / ".scratch/preprocessed").rglob("*.npy") if path.stat().st_nlink > 1]
-    assert len(made) == 8
+    assert before < made()
+    assert len(made() - before) == 2
     clone.restore()
     output = clone("dvc", "repro", "-f", "fetch")
     assert re.findall(r"to fetch: (\d+) files", output) == ["0", "0"]
