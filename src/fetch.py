@@ -272,7 +272,7 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
     """One file to its final name, from the scratch store if that has it with this checksum; its row of the manifest."""
     key = source.fingerprint(path)
     with source.turn(path):
-        if not (known and stored.has(key) and is_right(stored.path(key), known) and stored.fetch(key, destination)):
+        if not (known and is_right(stored.path(key), known) and stored.fetch(key, destination)):
             with atomic(destination, durable=False) as temporary:
                 known = source.write(path, temporary) or checksum(temporary)
                 if path.endswith(EEG_SUFFIXES) and is_placeholder(temporary):
@@ -289,10 +289,10 @@ def bring(source: Source, path: str, destination: Path, stored: Store, known: st
 
 
 def is_right(file: str, known: str) -> bool:
-    """Whether what the scratch store holds is still what was fetched."""
+    """Whether the scratch store has a file, and it is still what was fetched."""
     try:
         found = checksum(file, known.partition(":")[0])
-    except FileNotFoundError:  # another experiment has just trimmed it
+    except FileNotFoundError:
         return False
     if found != known:
         log.warning("the scratch store is damaged, fetching again: %s has %s, not %s", file, found, known)

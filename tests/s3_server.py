@@ -89,10 +89,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-            for port in self.ports:  # of its sockets, which it puts there whatever TMPDIR says
-                for name in (port, port + 10000):
-                    for socket_file in Path("/tmp").glob(f"seaweedfs-*-{name}.sock"):
-                        socket_file.unlink(missing_ok=True)
+            for port in (*self.ports, *(port + 10000 for port in self.ports)):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # there, whatever TMPDIR says
+                    left.unlink(missing_ok=True)
 
     def upload(self, folder: Path, prefix: str) -> None:
         """Upload all files below `folder`; retried, for a server that has just started may not have a volume yet."""

@@ -263,7 +263,7 @@ def test_an_unreadable_table_of_participants_is_told(settings, tmp_path, content
     (tmp_path / "data/raw").rename(tmp_path / "mine")
     (tmp_path / "mine/R1/participants.tsv").unlink()
     (tmp_path / "mine/R1/participants.tsv").write_bytes(content)
-    with pytest.raises(HbnError, match=rf"participants.*{said}|{said}"):
+    with pytest.raises(HbnError, match=f"participants.*{said}"):
         fetch.main(settings(1, url=str(tmp_path) + "/mine/{release}"), "R1")
 
 

@@ -45,10 +45,12 @@ class Bucket:
             try:
                 page = ElementTree.fromstring(content)
                 objects = [
-                    [unquote_plus(one.findtext(f"{{*}}{name}", "")) for name in ("Key", "Size", "ETag")]
+                    [one.findtext(f"{{*}}{name}", "") for name in ("Key", "Size", "ETag")]
                     for one in page.iterfind("{*}Contents")
                 ]
-                found = {key[len(self.folder) :]: (int(size), etag.strip('"')) for key, size, etag in objects}
+                found = {
+                    unquote_plus(key)[len(self.folder) :]: (int(size), etag.strip('"')) for key, size, etag in objects
+                }
             except (ElementTree.ParseError, ValueError) as error:
                 raise ConnectionError(f"a damaged page of the listing arrived ({error})") from None
             yield found

@@ -23,7 +23,8 @@ from hbn.files import HbnError, digest, read_json, write_json
 from hbn.s3 import Bucket
 
 log = logging.getLogger(__name__)
-ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")  # an MD5, or one of MD5s of parts; some servers have others
+# What ETags are: of the content, or of the MD5s of its parts; some servers have others.
+MD5, MD5_OF_PARTS = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{32}-([0-9]{1,5})")
 # What one transfer holds in memory, which should still be in the cache of the processor when it is written. Of whole
 # pages, a write of a power of two would make the kernel look for adjoining ones, which takes longer than all the rest.
 CHUNK_BYTES = 150_000
@@ -49,7 +50,8 @@ class S3Source:
     in_threads = True
 
     def __init__(self, url: str, endpoint_url: str, public: bool, scratch: Path, timeout_s: float, limit_h: float):
-        self.url, self.bucket = url.rstrip("/"), Bucket(url.rstrip("/"), endpoint_url, public, timeout_s)
+        self.url = url.rstrip("/")
+        self.bucket = Bucket(self.url, endpoint_url, public, timeout_s)
         self.limit_h, self.deadline_s = limit_h, time.monotonic() + limit_h * 3600
         self.partial = scratch / "partial"
         self.saved = scratch / "listings" / f"{digest([self.url, endpoint_url])}.json"
@@ -80,13 +82,13 @@ class S3Source:
         return digest([self.url, path, *self.files[path]])
 
     def checksum(self, path: str) -> str | None:
-        """From the ETag, which of an object of several parts tells nothing of its content.
+        """From the ETag, if that is the MD5 of the content, and not of its parts.
 
-        Nor does that of an object that AWS KMS encrypts, but this only the answer to its request tells:
+        Of an object that AWS KMS encrypts it is neither, but this only the answer to its request tells:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
         """
         etag = self.files[path][1]
-        return f"md5:{etag}" if ETAG.fullmatch(etag) and "-" not in etag else None
+        return f"md5:{etag}" if MD5.fullmatch(etag) else None
 
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
@@ -192,11 +194,12 @@ class S3Source:
         if arrived.n_bytes != n_bytes:
             raise Mismatch(f"{self.url}/{path}: {arrived.n_bytes} bytes arrived, the bucket lists {n_bytes}")
         # Nothing is asked for an empty object, so whether KMS encrypts it, nobody has said.
-        if not n_bytes or arrived.encryption.startswith("aws:kms") or not ETAG.fullmatch(etag):
+        if not n_bytes or arrived.encryption.startswith("aws:kms"):
             return
-        if etag in (tags := arrived.etags()):
+        in_parts = MD5_OF_PARTS.fullmatch(etag)
+        if not (in_parts or MD5.fullmatch(etag)) or etag in (tags := arrived.etags()):
             return
-        if "-" in etag and arrived.checksum == seen:
+        if in_parts and arrived.checksum == seen:
             log.warning("%s: the same content twice is taken for right", path)
             return
         found = " or ".join(tags) or "unknown, for parts of this size are unusual"
@@ -263,9 +266,9 @@ class Arrived:
 
     def __init__(self, file: io.FileIO, n_bytes: int, etag: str, buffer: memoryview):
         self.file, self.encryption = file, ""  # at its origin, as the server calls it
-        _, _, n_parts = etag.partition("-")
-        self.part_sizes = [one << 20 for one in PART_MIB if n_parts == str(-(-n_bytes // (one << 20)))]
-        self.algorithm = "md5" if ETAG.fullmatch(etag) and not n_parts else "sha256"
+        self.algorithm = "md5" if MD5.fullmatch(etag) else "sha256"
+        n_parts = int(in_parts[1]) if (in_parts := MD5_OF_PARTS.fullmatch(etag)) else 0
+        self.part_sizes = [one << 20 for one in PART_MIB if n_parts == -(-n_bytes // (one << 20))]
         self._forget()
         file.seek(0)
         while n := file.readinto(buffer):
