@@ -23,9 +23,12 @@ import torch
 from torch import nn
 
 import benchmark
-from hbn import bids, deploy, export, model, params
+from hbn import params
+from hbn.data import bids
+from hbn.deploy import export, runtime
 from hbn.files import read_json
-from hbn.training import choose_device
+from hbn.networks import architecture
+from hbn.training.loop import choose_device
 
 TARGETS = {"EEGNeX": 100.0, "reference": 25.0}  # times faster
 SFREQ_HZ = 500
@@ -42,7 +45,7 @@ def main(n_runs: int, peer: bool) -> None:
         for name, network in others.items():
             paths[name, "onnx"] = Path(folder) / f"{name}.onnx"
             export.write(export.export(network.eval(), benchmark.SHAPE), paths[name, "onnx"])
-        sessions = {key: deploy.session(path, threads=1) for key, path in paths.items()}
+        sessions = {key: runtime.session(path, threads=1) for key, path in paths.items()}
     single = {key: benchmark.onnx_call(session) for key, session in sessions.items()}
     single |= {(name, "pytorch, 1 thread"): benchmark.torch_call(network, 1) for name, network in others.items()}
     many = {
@@ -91,10 +94,10 @@ def main(n_runs: int, peer: bool) -> None:
 
 def deployed() -> dict[str, dict[str, Path]]:
     """Accepted files of the stage quantize, by network and variant; empty before it has run."""
-    if not (common.ROOT / deploy.FOLDER).exists():
+    if not (common.ROOT / runtime.FOLDER).exists():
         return {}
     verdicts = read_json(common.ROOT / "metrics/quantize.json")
-    found = {name: common.ROOT / deploy.FOLDER / name for name in benchmark.NETWORKS}
+    found = {name: common.ROOT / runtime.FOLDER / name for name in benchmark.NETWORKS}
     return {
         name: {v: folder / f"{v}.onnx" for v, row in verdicts[name].items() if row.get("accepted")}
         for name, folder in found.items()
@@ -106,10 +109,10 @@ def exported(folder: Path) -> dict[str, dict[str, Path]]:
     p = params.load(common.ROOT / "params.yaml")
     settings = p.model.size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
-    encoder = model.Encoder(positions_m, SFREQ_HZ, p.windows.window_s, *settings)
+    encoder = architecture.Encoder(positions_m, SFREQ_HZ, p.windows.window_s, *settings)
     networks = {
-        "challenge1": model.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s),
-        "challenge2": model.Factors(encoder, p.challenge2.n_regions, len(bids.FACTORS)),
+        "challenge1": architecture.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s),
+        "challenge2": architecture.Factors(encoder, p.challenge2.n_regions, len(bids.FACTORS)),
     }
     found = {}
     for name, network in networks.items():

@@ -39,9 +39,13 @@ from torch.nn import functional as F
 
 import benchmark
 import challenge1
-from hbn import floors, metrics, model, params
+from hbn import params
+from hbn.data.dataset import Dataset, response_times_s
 from hbn.files import atomic, code_digest, digest, read_json, sha256, write_csv
-from hbn.training import Dataset, Sampler, choose_device, fit, predict, response_times_s
+from hbn.networks import architecture
+from hbn.networks.inference import new_encoder, predict
+from hbn.scoring import baselines, metrics
+from hbn.training.loop import Sampler, choose_device, fit
 
 OURS = ("pretrained", "from_scratch")
 BRAINDECODE = ("EEGNeX", "ShallowFBCSPNet", "EEGConformer")
@@ -232,8 +236,12 @@ def peer_network(name: str, dataset: Dataset) -> Peer:
     warnings.simplefilter("ignore")  # about torchaudio in pure Python, see requirements-bench.txt
     from braindecode import models
 
-    step = round(dataset.cache.sfreq_hz / model.SFREQ_HZ)
-    shape = {"n_chans": len(dataset.positions_m), "n_times": dataset.window_samples // step, "sfreq": model.SFREQ_HZ}
+    step = round(dataset.cache.sfreq_hz / architecture.SFREQ_HZ)
+    shape = {
+        "n_chans": len(dataset.positions_m),
+        "n_times": dataset.window_samples // step,
+        "sfreq": architecture.SFREQ_HZ,
+    }
     return Peer(getattr(models, name)(**shape, n_outputs=2), step)
 
 
@@ -289,14 +297,14 @@ def elsewhere() -> Iterator[Path]:
 def untrained(p: params.Params, dataset: Dataset, trials: dict) -> dict[str, Outputs]:
     """Floors without EEG, and ridge and logistic regression on the band power of trial windows."""
     train, test = trials["train"], trials["test"]
-    network = model.Factors(dataset.encoder(p.model), p.challenge2.n_regions, 1).eval()
-    n_spectral = p.challenge2.n_regions * len(model.BANDS_HZ)
+    network = architecture.Factors(new_encoder(dataset, p.model), p.challenge2.n_regions, 1).eval()
+    n_spectral = p.challenge2.n_regions * len(architecture.BANDS_HZ)
     x, test_x = (
         predict(network.features, dataset, dataset.trial_windows(found))[:, :n_spectral] for found in (train, test)
     )
     y = response_times_s(train)
     miss = np.isnan(y)
-    ridge = floors.predict_number(x[~miss], y[~miss], test_x), floors.predict_probability(x, miss, test_x)
+    ridge = baselines.predict_number(x[~miss], y[~miss], test_x), baselines.predict_probability(x, miss, test_x)
     return challenge1.floor_outputs(dataset, train, test) | {"ridge_band_power": ridge}
 
 

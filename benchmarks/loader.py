@@ -30,10 +30,11 @@ import common
 import numpy as np
 import torch
 
-from hbn import bids, params
+from hbn import params
+from hbn.data import bids
+from hbn.data.dataset import Dataset
+from hbn.data.windows import RECORDING_COLUMNS, samples, window_starts
 from hbn.files import link, write_csv, write_json
-from hbn.training import Dataset
-from hbn.windows import RECORDING_COLUMNS, samples, window_starts
 
 SFREQ_HZ = 500
 BATCH_SIZE = 64

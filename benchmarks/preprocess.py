@@ -23,7 +23,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from hbn import bids, params, signal
+from hbn import params
+from hbn.data import bids, cleaning
 
 SFREQ_HZ = 500
 NOISE_EXPONENTS = {"1/f": 1.3, "white": 0.0}
@@ -81,7 +82,7 @@ def timed(kind: str, path: Path, new_hz: int, band: dict) -> float:
     with threadpool_limits(1):
         if kind == "ours":
             begin = time.perf_counter()
-            signal.filter_and_resample(data_uv, SFREQ_HZ, new_hz, **band)
+            cleaning.filter_and_resample(data_uv, SFREQ_HZ, new_hz, **band)
         else:
             raw = as_raw(data_uv)
             begin = time.perf_counter()
@@ -106,7 +107,7 @@ def mne_chain(raw: mne.io.RawArray, new_hz: int, band: dict) -> mne.io.RawArray:
 def relative_error(path: Path, new_hz: int, band: dict) -> float:
     """Largest relative RMS difference of a channel, away from the edges."""
     data_uv = np.load(path, allow_pickle=False)
-    ours = signal.filter_and_resample(data_uv, SFREQ_HZ, new_hz, **band)
+    ours = cleaning.filter_and_resample(data_uv, SFREQ_HZ, new_hz, **band)
     theirs = mne_chain(as_raw(data_uv), new_hz, band).get_data()
     edge = min(round(EDGE_S * new_hz), ours.shape[1] // 3)
     inner = slice(edge, -edge)

@@ -27,9 +27,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import benchmark
 import challenge1
-from hbn import bids, model, params
-from hbn.device import training_loss
-from hbn.training import choose_device
+from hbn import params
+from hbn.data import bids
+from hbn.networks import architecture
+from hbn.training.device import training_loss
+from hbn.training.loop import choose_device
 
 TARGET, GPU_TARGET = 100.0, 0.35  # times faster than each other network; share of the GPU's peak for `large`
 SFREQ_HZ = 500
@@ -37,7 +39,7 @@ GPU_BATCH = 1024
 TURN_S = 0.5
 GPU_FIGURES = (
     "gpu_bf16_gflop_per_s",
-    *(f"gpu_{what}_{size}" for size in model.SIZES for what in ("windows_per_s", "share_of_peak")),
+    *(f"gpu_{what}_{size}" for size in architecture.SIZES for what in ("windows_per_s", "share_of_peak")),
 )
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -104,8 +106,10 @@ def own_step(p: params.Params, size: str, batch_size: int, device: torch.device)
     """One training step of challenge 1's network with the loss of its stage."""
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
     settings = size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
-    encoder = model.Encoder(positions_m, SFREQ_HZ, benchmark.SHAPE[1] / SFREQ_HZ, *settings)
-    network = model.ResponseTime(encoder, benchmark.SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
+    encoder = architecture.Encoder(positions_m, SFREQ_HZ, benchmark.SHAPE[1] / SFREQ_HZ, *settings)
+    network = (
+        architecture.ResponseTime(encoder, benchmark.SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
+    )
     x_uv = windows_uv(batch_size).to(device)
     rt_s = 0.5 + 2 * torch.rand(batch_size, device=device)
     rt_s[::7] = torch.nan  # no response
@@ -200,7 +204,7 @@ def on_gpu(p: params.Params) -> dict[str, float]:
     peak = matmul_gflop_per_s(8192, torch.bfloat16, CUDA)
     figures = {"gpu_bf16_gflop_per_s": peak}
     rows = []
-    for size in model.SIZES:
+    for size in architecture.SIZES:
         torch._dynamo.reset()
         gflop = gflop_of(own_step(p, size, 8, CPU)) / 8  # those of a compiled network are not counted
         step = own_step(p, size, GPU_BATCH, CUDA)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hbn import bids
+from hbn.data import bids
+from hbn.data.splits import SPLITS
+from hbn.data.windows import RECORDING_COLUMNS
 from hbn.files import HbnError, atomic, existing, link, read_csv, write_csv, write_json
-from hbn.splits import SPLITS
 from hbn.stage import data_source, run
-from hbn.windows import RECORDING_COLUMNS
 
 # What the stages before keep per release.
 OF_RELEASES = [

@@ -27,16 +27,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hbn import deploy, export
+from hbn.deploy import export, runtime
 from hbn.files import read_json, write_csv, write_json
-from hbn.model import Encoder
+from hbn.networks import inference
+from hbn.networks.architecture import Encoder
+from hbn.networks.reference import SHAPE, Reference
 from hbn.stage import run
-from hbn.training import choose_device
+from hbn.training.loop import choose_device
 
 log = logging.getLogger(__name__)
 
 NETWORKS = ("challenge1", "challenge2")
-SHAPE = 129, 1000  # channels, samples: the reference network's input
 REFERENCE = Path("models/reference.onnx")
 ROUNDS = 10
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -44,25 +45,6 @@ LARGEST_REFERENCE_BATCH = 16  # attention over 1000 samples takes 16 MB per wind
 QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 Call = Callable[[np.ndarray], object]
-
-
-class Reference(nn.Module):
-    """The network of the project that this one replaces: a transformer with a token per sample.
-
-    (B, 129, 1000) -> (B, 2); 541,442 parameters.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Linear(SHAPE[0], 128)
-        self.position = nn.Parameter(0.02 * torch.randn(SHAPE[1], 128))
-        layer = nn.TransformerEncoderLayer(128, nhead=4, dim_feedforward=512, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, num_layers=2)
-        self.out = nn.Linear(128, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.embed(x.transpose(1, 2)) + self.position  # (B, T, 128)
-        return self.out(self.encoder(tokens).mean(1))
 
 
 def main(p) -> None:
@@ -75,13 +57,13 @@ def main(p) -> None:
     paths = {("reference", "onnx"): REFERENCE}
     modules = {("reference", "pytorch"): reference}
     for name in NETWORKS:
-        paths |= {(name, v): deploy.FOLDER / name / f"{v}.onnx" for v in verdicts[name] if v != "pytorch"}
-        modules[name, "pytorch"], _ = export.load_network(f"models/{name}.pt", made_by=name)
+        paths |= {(name, v): runtime.FOLDER / name / f"{v}.onnx" for v in verdicts[name] if v != "pytorch"}
+        modules[name, "pytorch"], _ = inference.load_network(f"models/{name}.pt", made_by=name)
     rows, operators, quantiles_ms = measure(paths, modules, p)
 
     chosen = {name: choose(rows[name], verdicts[name]) for name in NETWORKS}
     write_json(
-        deploy.BENCHMARK,
+        runtime.BENCHMARK,
         {
             "source": verdicts["source"],
             "machine": {"cpu": cpu_name(), "cpus": CPUS},
@@ -103,11 +85,11 @@ def measure(paths: dict, modules: dict, p) -> tuple[dict, dict, dict]:
     shapes = {"reference": SHAPE} | {name: window_shape(modules[name, "pytorch"].encoder) for name in NETWORKS}
     for key, path in paths.items():
         try:
-            single[key] = onnx_call(deploy.session(path, threads=1))
+            single[key] = onnx_call(runtime.session(path, threads=1))
         except Exception as error:  # as in quantize: ONNX Runtime has no common kind
             log.info("%s %s cannot run here: %s", *key, str(error).splitlines()[0])
             continue
-        many[key] = onnx_call(deploy.session(path, CPUS))
+        many[key] = onnx_call(runtime.session(path, CPUS))
         rows[key] = {"size_kb": path.stat().st_size / 1e3, "memory_mb": memory_mb(path)}
         operators[key] = profile(path)
     for (network, variant), module in modules.items():
@@ -200,9 +182,9 @@ def memory_mb(path: Path) -> float | None:
     if not Path("/proc/self/status").exists():
         return None
     code = (
-        "import sys, numpy as np; from hbn import deploy\n"
+        "import sys, numpy as np; from hbn.deploy import runtime\n"
         "peak = lambda: next(int(x.split()[1]) for x in open('/proc/self/status') if x.startswith('VmHWM'))\n"
-        "before = peak(); session = deploy.session(sys.argv[1], 1); entry = session.get_inputs()[0]\n"
+        "before = peak(); session = runtime.session(sys.argv[1], 1); entry = session.get_inputs()[0]\n"
         "session.run(None, {entry.name: np.zeros((1, *entry.shape[1:]), np.float32)}); print(peak() - before)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
@@ -214,7 +196,7 @@ def profile(path: Path, n_runs: int = 100) -> list[tuple[str, float]]:
     """The ten kinds of operator that take most time, with their microseconds per window."""
     with tempfile.TemporaryDirectory() as folder:
         options = {"enable_profiling": True, "profile_file_prefix": f"{folder}/profile"}
-        session = deploy.session(path, threads=1, **options)
+        session = runtime.session(path, threads=1, **options)
         call, x_uv = onnx_call(session), noise_uv(1, session.get_inputs()[0].shape[1:])
         for _ in range(n_runs):
             call(x_uv)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hbn import bids, events, splits
+from hbn.data import bids, events, splits
+from hbn.data.windows import RECORDING_COLUMNS, samples, window_starts
 from hbn.files import HbnError, atomic, digest, existing, link, read_json, sha256, write_csv, write_json
 from hbn.stage import data_source, run
-from hbn.windows import RECORDING_COLUMNS, samples, window_starts
 
 log = logging.getLogger(__name__)
 

@@ -11,22 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hbn import floors, metrics, model, params
-from hbn.device import first, shard, share
+from hbn import params
+from hbn.data.dataset import DATASET, Dataset, response_times_s
+from hbn.data.windows import samples
 from hbn.files import HbnError, sha256, write_csv, write_json
+from hbn.networks import architecture, inference
+from hbn.networks.inference import adapted_encoder, load_encoder, predict
+from hbn.scoring import baselines, metrics
 from hbn.stage import run, scratch
-from hbn.training import (
-    DATASET,
-    Dataset,
-    Sampler,
-    checkpoint_path,
-    choose_device,
-    fit,
-    load_encoder,
-    predict,
-    response_times_s,
-)
-from hbn.windows import samples
+from hbn.training.device import first, shard, share
+from hbn.training.loop import Sampler, checkpoint_path, choose_device, fit
 
 ENCODER = Path("models/encoder.pt")
 PLOTS = Path("plots/challenge1")
@@ -46,7 +40,7 @@ def main(p) -> None:
         return
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "trial_offset_s": p.windows.trial_offset_s}
     about["settings"] = p.challenge1.model_dump()
-    model.save("models/challenge1.pt", network, **about, **dataset.facts)
+    inference.save("models/challenge1.pt", network, **about, **dataset.facts)
     outputs = {
         "pretrained": network_outputs(network, dataset, trials["test"], device),
         "from_scratch": network_outputs(unprepared, dataset, trials["test"], device),
@@ -90,7 +84,7 @@ def main(p) -> None:
 def train(p, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool) -> nn.Module:
     """Fit the network, or the members of an ensemble, from the pretrained encoder or from random weights."""
     fitted = [train_member(p, settings, dataset, trials, device, pretrained) for settings in members(p.challenge1)]
-    return fitted[0] if len(fitted) == 1 else model.Ensemble(fitted).eval()
+    return fitted[0] if len(fitted) == 1 else architecture.Ensemble(fitted).eval()
 
 
 def members(p: params.Challenge1) -> list[params.Challenge1]:
@@ -100,17 +94,17 @@ def members(p: params.Challenge1) -> list[params.Challenge1]:
 
 def train_member(
     p, settings: params.Challenge1, dataset: Dataset, trials: dict, device: torch.device, pretrained: bool
-) -> model.ResponseTime:
+) -> architecture.ResponseTime:
     """Fit one network on the training trials, with these settings."""
     torch.manual_seed(settings.seed)
-    encoder = load_encoder(ENCODER, dataset, p.model) if pretrained else dataset.adapted_encoder(p.model)
-    network = model.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s).to(device)
+    encoder = load_encoder(ENCODER, dataset, p.model) if pretrained else adapted_encoder(dataset, p.model)
+    network = architecture.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s).to(device)
     windows, rt_s, auxiliary = tensors(dataset, trials["train"])
     last_start = np.array([int(r["samples"]) for r in dataset.cache.recordings]) - dataset.window_samples
     sampler = Sampler(len(windows), settings.batch_size, settings.seed)
     jitter_samples = samples(settings.jitter_s, dataset.cache.sfreq_hz)
 
-    def loss(network: model.ResponseTime, step: int) -> Tensor:
+    def loss(network: architecture.ResponseTime, step: int) -> Tensor:
         rows = sampler(step)
         rng = np.random.default_rng([settings.seed, step])
         moved = windows[rows]
@@ -124,7 +118,7 @@ def train_member(
     held_out = tensors(dataset, trials["validation"])
     held_out_uv = dataset.batch_uv(held_out[0])
 
-    def validate(network: model.ResponseTime) -> float:
+    def validate(network: architecture.ResponseTime) -> float:
         return trial_loss(network, held_out_uv, *held_out[1:], device, settings).item()
 
     member = "" if settings.seed == p.challenge1.seed else f"_seed_{settings.seed}"
@@ -142,7 +136,7 @@ def checkpoint(p: params.Model, settings: params.Challenge1, dataset: Dataset, p
 
 
 def trial_loss(
-    network: model.ResponseTime,
+    network: architecture.ResponseTime,
     x_uv: Tensor,
     rt_s: Tensor,
     auxiliary: Tensor,
@@ -173,7 +167,7 @@ def tensors(dataset: Dataset, trials: list[dict]) -> tuple[np.ndarray, Tensor, T
 
 
 def network_outputs(
-    network: model.ResponseTime, dataset: Dataset, trials: list[dict], device: torch.device
+    network: architecture.ResponseTime, dataset: Dataset, trials: list[dict], device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicted response time in s and probability of no response, (N,) each."""
     output = predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
@@ -185,19 +179,19 @@ def floor_outputs(dataset: Dataset, train: list[dict], test: list[dict]) -> dict
     y = response_times_s(train)
     answered = ~np.isnan(y)
     person = {
-        id(trials): floors.age_sex([dataset.participants[t["participant_id"]] for t in trials])
+        id(trials): baselines.age_sex([dataset.participants[t["participant_id"]] for t in trials])
         for trials in (train, test)
     }
     inputs = {
         "age_sex": [person[id(trials)] for trials in (train, test)],
         "stimulus_history": [
-            np.hstack([person[id(trials)], floors.stimulus_and_history(trials)]) for trials in (train, test)
+            np.hstack([person[id(trials)], baselines.stimulus_and_history(trials)]) for trials in (train, test)
         ],
     }
     outputs = {"mean": (np.full(len(test), y[answered].mean()), np.full(len(test), 1 - answered.mean()))}
     for name, (train_x, test_x) in inputs.items():
-        predicted_s = floors.predict_number(train_x[answered], y[answered], test_x)
-        outputs[name] = predicted_s, floors.predict_probability(train_x, ~answered, test_x)
+        predicted_s = baselines.predict_number(train_x[answered], y[answered], test_x)
+        outputs[name] = predicted_s, baselines.predict_probability(train_x, ~answered, test_x)
     return outputs
 
 

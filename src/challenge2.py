@@ -13,17 +13,22 @@ import torch
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from hbn import floors, metrics, model
-from hbn.bids import FACTORS, factor_values
+from hbn.data.bids import FACTORS, factor_values
+from hbn.data.dataset import DATASET, Dataset
 from hbn.files import HbnError, write_csv, write_json
+from hbn.networks import architecture, inference
+from hbn.networks.inference import load_encoder, predict
+from hbn.scoring import baselines, metrics
 from hbn.stage import run
-from hbn.training import DATASET, Dataset, choose_device, load_encoder, predict
+from hbn.training.loop import choose_device
 
 
 def main(p) -> None:
     device = choose_device(p.exec.device, p.exec.threads)
     dataset = Dataset.open(DATASET, p.windows.window_s)
-    network = model.Factors(load_encoder("models/encoder.pt", dataset, p.model), p.challenge2.n_regions, len(FACTORS))
+    network = architecture.Factors(
+        load_encoder("models/encoder.pt", dataset, p.model), p.challenge2.n_regions, len(FACTORS)
+    )
     network.to(device).eval()
 
     people = {split: dataset.split_participants(split, known=FACTORS[0]) for split in ("train", "validation", "test")}
@@ -34,19 +39,19 @@ def main(p) -> None:
     train_x, test_x = features[: len(fitted)], features[len(fitted) :]
     train_y, test_y = factor_values(fitted), factor_values(people["test"])
 
-    fit_readout(network, train_x, train_y, floors.age_sex(fitted), p.challenge2.ridge_alphas)
+    fit_readout(network, train_x, train_y, baselines.age_sex(fitted), p.challenge2.ridge_alphas)
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(test_x).float().to(device)).cpu().numpy()
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "n_regions": p.challenge2.n_regions}
     about["settings"] = p.challenge2.model_dump()
-    model.save("models/challenge2.pt", network, **about, **dataset.facts)
+    inference.save("models/challenge2.pt", network, **about, **dataset.facts)
 
     outputs = {
         "eeg": predicted,
         "mean": np.tile(train_y.mean(0), (len(test_y), 1)),
         "age_sex": np.stack(
             [
-                floors.predict_number(floors.age_sex(fitted), train_y[:, k], floors.age_sex(people["test"]))
+                baselines.predict_number(baselines.age_sex(fitted), train_y[:, k], baselines.age_sex(people["test"]))
                 for k in range(len(FACTORS))
             ],
             axis=1,
@@ -70,7 +75,7 @@ def main(p) -> None:
 
 
 def participant_features(
-    network: model.Factors, dataset: Dataset, people: list[dict[str, str]], device: torch.device
+    network: architecture.Factors, dataset: Dataset, people: list[dict[str, str]], device: torch.device
 ) -> np.ndarray:
     """Mean features (P, F) over all windows of each participant."""
     windows, owner = dataset.participant_windows(people)
@@ -82,7 +87,7 @@ def participant_features(
 
 
 def fit_readout(
-    network: model.Factors, x: np.ndarray, y: np.ndarray, auxiliary: np.ndarray, alphas: list[float]
+    network: architecture.Factors, x: np.ndarray, y: np.ndarray, auxiliary: np.ndarray, alphas: list[float]
 ) -> None:
     """Set the linear read-out to the ridge regression of standardised features (P, F) on factors (P, K).
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from hbn import model
 from hbn.files import HbnError, existing, read_json
-from hbn.repository import git, md5
+from hbn.networks import inference
+from hbn.reporting.repository import git, md5
 
 PURPOSE = {
     "pretrain": "Encoder of EEG windows, pretrained without labels by filling in masked patches.",
@@ -36,7 +36,7 @@ SIMULATED = "- **Trained on simulated data**: its scores say that the pipeline w
 
 def main(path: str) -> None:
     stem = Path(path).stem
-    saved = model.load_file(path, made_by={"encoder": "pretrain"}.get(stem, stem if stem in PURPOSE else ""))
+    saved = inference.load_file(path, made_by={"encoder": "pretrain"}.get(stem, stem if stem in PURPOSE else ""))
     name, stage = maker(path, YAML(typ="safe").load(existing("dvc.lock"))["stages"])
     source = saved["source"]
     n_weights = sum(tensor.numel() for tensor in saved["state"].values() if tensor.is_floating_point())

@@ -25,12 +25,12 @@ from pathlib import Path
 
 from joblib import delayed
 
-from hbn.bids import EEG_SUFFIXES, Recording, is_placeholder
+from hbn.data.bids import EEG_SUFFIXES, Recording, is_placeholder
 from hbn.files import HbnError, Store, atomic, checksum, existing, read_tsv, write_json, write_text, write_tsv
 from hbn.params import NAME
-from hbn.sources import Source, open_source
+from hbn.sources.source import Source, open_source
+from hbn.sources.transfer import S3Source
 from hbn.stage import data_source, in_parallel, progress, run, scratch, store
-from hbn.transfer import S3Source
 
 log = logging.getLogger(__name__)
 MANIFEST, SELECTION = "manifest.tsv", "selection.tsv"

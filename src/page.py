@@ -16,10 +16,10 @@ import matplotlib
 from jinja2 import Environment, FileSystemLoader
 from ruamel.yaml import YAML
 
-from hbn.experiments import COLUMNS, by_score, experiments
-from hbn.figures import FIGURES
 from hbn.files import HbnError, read_json, write_text
-from hbn.repository import git, stage_graph
+from hbn.reporting.experiments import COLUMNS, by_score, experiments
+from hbn.reporting.figures import FIGURES
+from hbn.reporting.repository import git, stage_graph
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -101,8 +101,9 @@ def scalp(path: Path) -> dict:
     # Slow to import, and of no use without the model.
     import mne
 
-    from hbn.bids import CHANNELS, MONTAGE
-    from hbn.model import load_file, members_of
+    from hbn.data.bids import CHANNELS, MONTAGE
+    from hbn.networks.architecture import members_of
+    from hbn.networks.inference import load_file
 
     state = load_file(path, made_by="challenge1")["state"]
     state = next(iter(members_of(state)), state)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hbn import bids, events, signal
-from hbn.deploy import Predictor
+from hbn.data import bids, cleaning, events
+from hbn.data.windows import samples, window_starts
+from hbn.deploy.runtime import Predictor
 from hbn.files import HbnError, existing
 from hbn.stage import run
-from hbn.windows import samples, window_starts
 
 BATCH = 64
 NOTICE = "For research only: not a medical device, not for any decision about a person."
@@ -25,7 +25,7 @@ def main(p, *arguments: str) -> None:
         raise HbnError("give one recording, a .set or .bdf file: python src/predict.py RECORDING")
     path, predictor = existing(arguments[0]), Predictor(threads=p.exec.threads)
     recorded = bids.read_signal(path)
-    data_uv, bads = signal.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p.preprocess)
+    data_uv, bads = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p.preprocess)
     trials = contrast_trials(path)
 
     length = predictor.window_samples

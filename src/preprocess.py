@@ -15,8 +15,7 @@ import numpy as np
 from joblib import delayed
 from threadpoolctl import threadpool_limits
 
-from hbn import bids, signal
-from hbn.cluster import in_order
+from hbn.data import bids, cleaning
 from hbn.files import (
     HbnError,
     Store,
@@ -31,6 +30,7 @@ from hbn.files import (
     write_json,
     write_tsv,
 )
+from hbn.parallel import in_order
 from hbn.stage import data_source, progress, run, store
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def main(p, release: str) -> None:
     manifest = existing(raw / "manifest.tsv", made_by=f"fetch@{release}")
     shutil.rmtree(target, ignore_errors=True)
     checksums = {row.pop("path"): row for row in read_tsv(manifest)}
-    code = [code_digest("signal", "bids"), sha256(__file__)]
+    code = [code_digest("data.cleaning", "data.bids"), sha256(__file__)]
     found = bids.recordings(raw)
     if not found:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
@@ -106,9 +106,9 @@ def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
     EEG. The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so
     that scaling is exact. Raises UnusableRecording as signal.clean does.
     """
-    data_uv, bads = signal.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p)
-    before_hz, before_db = signal.power_db(recorded.data_uv, recorded.sfreq_hz)
-    after_hz, after_db = signal.power_db(data_uv, p.sfreq_hz)
+    data_uv, bads = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p)
+    before_hz, before_db = cleaning.power_db(recorded.data_uv, recorded.sfreq_hz)
+    after_hz, after_db = cleaning.power_db(data_uv, p.sfreq_hz)
     scale_uv = 2.0 ** max(-6, np.ceil(np.log2(np.abs(data_uv).max() / 32768 + 1e-30)))
     facts = {
         "sfreq_hz": p.sfreq_hz,
@@ -116,7 +116,7 @@ def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
         "scale_uv": float(scale_uv),
         "samples": data_uv.shape[1],
         "bad_channels": bads,
-        "notched": len(signal.kernels(recorded.sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)) == 2,
+        "notched": len(cleaning.kernels(recorded.sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)) == 2,
         "spectrum_before_db": dict(zip(before_hz.astype(int).tolist(), before_db.tolist(), strict=True)),
         "spectrum_after_db": dict(zip(after_hz.astype(int).tolist(), after_db.tolist(), strict=True)),
     }

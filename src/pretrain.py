@@ -4,39 +4,22 @@ Reads  data/dataset
 Writes models/encoder.pt, metrics/pretrain.json, plots/pretrain.csv
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hbn import model
-from hbn.device import first, shard, share
+from hbn.data.dataset import DATASET, Dataset
 from hbn.files import write_json
+from hbn.networks import inference, pretraining
+from hbn.networks.inference import adapted_encoder
+from hbn.networks.pretraining import block_masks
 from hbn.stage import run, scratch
-from hbn.training import DATASET, Dataset, Sampler, checkpoint_path, choose_device, fit
+from hbn.training.device import first, shard, share
+from hbn.training.loop import Sampler, checkpoint_path, choose_device, fit
 
 N_VALIDATION_WINDOWS = 512
-
-
-def block_masks(n: int, positions_m: Tensor, n_tokens: int, window_s: float, p, seed: list[int]) -> Tensor:
-    """Masks (n, N, C) that hide `mask_fraction` of the patches on average, in blocks.
-
-    A block is a cap of electrodes around a random one during a stretch of tokens; the number of
-    blocks is such that their union has the wanted size.
-    """
-    rng = np.random.default_rng(seed)
-    caps = (torch.cdist(positions_m, positions_m) < p.mask_radius_m).numpy()  # (C, C)
-    block_tokens = max(1, round(p.mask_block_s * n_tokens / window_s))
-    covered = caps.mean() * block_tokens / (n_tokens + block_tokens - 1)
-    n_blocks = max(1, round(math.log(1 - p.mask_fraction) / math.log(1 - covered)))
-    centre = rng.integers(len(caps), size=(n, n_blocks))
-    start = rng.integers(1 - block_tokens, n_tokens, size=(n, n_blocks, 1))
-    token = np.arange(n_tokens)
-    during = (token >= start) & (token < start + block_tokens)  # (n, blocks, N)
-    hidden = np.einsum("bkn,bkc->bnc", during.astype(np.float32), caps[centre].astype(np.float32))
-    return torch.from_numpy(hidden > 0)
 
 
 def main(p) -> None:
@@ -47,13 +30,13 @@ def main(p) -> None:
     held_out = dataset.batch_uv(validation[np.sort(keep)]).to(device)
 
     torch.manual_seed(p.pretrain.seed)
-    network = model.MaskedPretraining(dataset.adapted_encoder(p.model)).to(device)
+    network = pretraining.MaskedPretraining(adapted_encoder(dataset, p.model)).to(device)
     sampler = Sampler(len(train), p.pretrain.batch_size, p.pretrain.seed)
 
     def masks(n: int, seed: list[int]) -> Tensor:
         return block_masks(n, dataset.positions_m, network.encoder.n_tokens, p.windows.window_s, p.pretrain, seed)
 
-    def loss(network: model.MaskedPretraining, step: int) -> Tensor:
+    def loss(network: pretraining.MaskedPretraining, step: int) -> Tensor:
         rows = sampler(step)
         mask = masks(len(rows), [p.pretrain.seed, step])
         x_uv = dataset.batch_uv(train[shard(rows)])
@@ -61,7 +44,7 @@ def main(p) -> None:
 
     held_out_masks = masks(len(held_out), [p.pretrain.seed, 2**31]).to(device)
 
-    def validate(network: model.MaskedPretraining) -> float:
+    def validate(network: pretraining.MaskedPretraining) -> float:
         return network(held_out, held_out_masks).item()
 
     decides = {"model": p.model.model_dump(), "pretrain": p.pretrain.model_dump(), "windows": p.windows.window_s}
@@ -73,7 +56,7 @@ def main(p) -> None:
     with torch.inference_mode():
         floor = network.baseline(held_out, held_out_masks).item()
         reached = validate(network)
-    model.save("models/encoder.pt", network.encoder, **decides, **dataset.facts)
+    inference.save("models/encoder.pt", network.encoder, **decides, **dataset.facts)
     write_json(
         "metrics/pretrain.json",
         {

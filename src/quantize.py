@@ -19,10 +19,14 @@ import onnx
 import torch
 from torch import nn
 
-from hbn import bids, deploy, export, metrics
+from hbn.data import bids
+from hbn.data.dataset import DATASET, Dataset, response_times_s
+from hbn.deploy import export, runtime
 from hbn.files import HbnError, write_csv, write_json
+from hbn.networks import inference
+from hbn.scoring import metrics
 from hbn.stage import run
-from hbn.training import DATASET, Dataset, choose_device, response_times_s
+from hbn.training.loop import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +37,10 @@ Runner = Callable[[np.ndarray], np.ndarray]  # (B, C, T) microvolts -> (B, K)
 
 def main(p) -> None:
     choose_device("cpu", p.exec.threads)
-    shutil.rmtree(deploy.FOLDER, ignore_errors=True)
+    shutil.rmtree(runtime.FOLDER, ignore_errors=True)
     report, rows = {"max_score_drop": p.quantize.max_score_drop}, []
     for name, test in (("challenge1", trial_test), ("challenge2", factor_test)):
-        network, facts = export.load_network(f"models/{name}.pt", made_by=name)
+        network, facts = inference.load_network(f"models/{name}.pt", made_by=name)
         dataset = Dataset.open(DATASET, facts["window_s"])
         report["source"] = dataset.source
         report[name] = compare(network, facts, dataset, test(dataset), p, name)
@@ -87,16 +91,16 @@ def compare(network: nn.Module, facts: dict, dataset: Dataset, test: Test, p, na
     every = makers(network, shape, dataset, p.quantize)
     for variant in p.quantize.variants:
         make = every[variant]
-        path = deploy.FOLDER / name / f"{variant}.onnx"
+        path = runtime.FOLDER / name / f"{variant}.onnx"
         try:
             export.write(make(), path, **{key: facts[key] for key in STATED if key in facts})
-            session = deploy.session(path, p.exec.threads)
-            session.run(None, {deploy.INPUT: np.zeros((1, *shape), np.float32)})
+            session = runtime.session(path, p.exec.threads)
+            session.run(None, {runtime.INPUT: np.zeros((1, *shape), np.float32)})
         except Exception as error:  # the exporter, the quantiser and the runtime raise many kinds
             message = (str(error).strip() or type(error).__name__).splitlines()[0]
             table[variant] = {"accepted": False, "reason": message[:200]}
         else:
-            runners[variant] = lambda x_uv, session=session: session.run(None, {deploy.INPUT: x_uv})[0]
+            runners[variant] = lambda x_uv, session=session: session.run(None, {runtime.INPUT: x_uv})[0]
             size_kb[variant] = path.stat().st_size / 1e3
     outputs = test.outputs(runners, dataset)
     for variant in size_kb:

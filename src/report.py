@@ -16,9 +16,9 @@ from pathlib import Path
 import matplotlib
 from ruamel.yaml import YAML
 
-from hbn.figures import FIGURES
 from hbn.files import HbnError, atomic, write_text
-from hbn.repository import dvc_json, extract, git, ignored, stage_graph
+from hbn.reporting.figures import FIGURES
+from hbn.reporting.repository import dvc_json, extract, git, ignored, stage_graph
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

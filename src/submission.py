@@ -26,16 +26,20 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from hbn import challenge, metrics, model
-from hbn.bids import FACTORS
+from hbn.data.bids import FACTORS
+from hbn.data.dataset import DATASET, Dataset, response_times_s
+from hbn.deploy import challenge_zip
 from hbn.files import HbnError, write_json
+from hbn.networks import architecture, inference
+from hbn.networks.inference import predict
+from hbn.scoring import metrics
 from hbn.stage import run
-from hbn.training import DATASET, Dataset, choose_device, predict, response_times_s
+from hbn.training.loop import choose_device
 
 log = logging.getLogger(__name__)
 
 ZIP = Path("models/submission.zip")
-FACTOR = FACTORS[challenge.OUTPUTS["challenge2"]]
+FACTOR = FACTORS[challenge_zip.OUTPUTS["challenge2"]]
 # Largest difference from the pipeline, in s and in units of the factor. Stored samples are rounded to 11
 # bits, so their mean over channels is not quite zero and the average reference moves them a little.
 TOLERANCE = 2e-3
@@ -58,14 +62,14 @@ sys.stdout.buffer.write(torch.cat(predictions).numpy().tobytes())
 
 def main(p) -> None:
     choose_device("cpu", p.exec.threads)
-    saved = {name: model.load_file(f"models/{name}.pt", made_by=name) for name in challenge.NAMES}
+    saved = {name: inference.load_file(f"models/{name}.pt", made_by=name) for name in challenge_zip.NAMES}
     dataset = Dataset.open(DATASET, saved["challenge1"]["window_s"])
-    if reason := next(filter(None, map(challenge.misfit, saved.values())), None):
+    if reason := next(filter(None, map(challenge_zip.misfit, saved.values())), None):
         log.warning("no submission: %s", reason)
-        challenge.write(ZIP, {})
+        challenge_zip.write(ZIP, {})
         write_json("metrics/submission.json", {"source": dataset.source, "reason": reason})
         return
-    networks = {name: model.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge.NAMES}
+    networks = {name: architecture.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge_zip.NAMES}
     fitted = factors(dataset, "train", "validation")  # as in challenge2
     fit_readout(networks["challenge2"], *fitted, dataset, p.challenge2.ridge_alphas)
     make_zip(networks, saved)
@@ -81,7 +85,7 @@ def main(p) -> None:
             check(name, predicted, expected)
             report[name] = scores(participant, y, predicted, means[name], p.scores)
     report["overall"] = {
-        score: sum(share * report[name][score]["value"] for name, share in challenge.SHARES.items())
+        score: sum(share * report[name][score]["value"] for name, share in challenge_zip.SHARES.items())
         for score in ("nrmse", "nrmse_training_mean")
     }
     _, first, owner = np.unique(participant, return_index=True, return_inverse=True)
@@ -95,8 +99,8 @@ def make_zip(networks: dict[str, nn.Module], saved: dict[str, dict]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{name}.pt" for name in networks}
         for name, path in paths.items():
-            model.save(path, networks[name], **{k: v for k, v in saved[name].items() if k != "state"})
-        challenge.write(ZIP, paths)
+            inference.save(path, networks[name], **{k: v for k, v in saved[name].items() if k != "state"})
+        challenge_zip.write(ZIP, paths)
 
 
 def trials(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,7 +119,7 @@ def factors(dataset: Dataset, *splits: str) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def fit_readout(
-    network: model.Factors,
+    network: architecture.Factors,
     windows: np.ndarray,
     y: np.ndarray,
     participant: np.ndarray,
@@ -133,7 +137,7 @@ def fit_readout(
     with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
         search = GridSearchCV(Ridge(), grid, cv=folds, scoring="neg_mean_squared_error")
         ridge = search.fit(scaler.transform(x), y, groups=participant).best_estimator_
-    weight, row = ridge.coef_ / scaler.scale_, challenge.OUTPUTS["challenge2"]
+    weight, row = ridge.coef_ / scaler.scale_, challenge_zip.OUTPUTS["challenge2"]
     with torch.no_grad():
         network.readout.weight[row] = torch.from_numpy(weight)
         network.readout.bias[row] = float(ridge.intercept_ - weight @ scaler.mean_)
@@ -155,17 +159,17 @@ def run_both(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predictions (N,) of the submission in `folder`, in a process of its own, and of the pipeline's network."""
     command = [sys.executable, "-I", "-c", LOOP, name.replace("challenge", "challenge_")]
-    command += map(str, (challenge.BATCH, *challenge.SHAPE))
+    command += map(str, (challenge_zip.BATCH, *challenge_zip.SHAPE))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     expected, answer = [], b""
     with tempfile.TemporaryFile("w+") as messages:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
         try:
             with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process, torch.inference_mode():
-                for i in range(0, len(windows), challenge.BATCH):
-                    x_uv = dataset.batch_uv(windows[i : i + challenge.BATCH])
-                    expected.append(network(x_uv)[:, challenge.OUTPUTS[name]].numpy())
-                    process.stdin.write(challenge.as_recorded(x_uv, network.encoder.step).numpy().tobytes())
+                for i in range(0, len(windows), challenge_zip.BATCH):
+                    x_uv = dataset.batch_uv(windows[i : i + challenge_zip.BATCH])
+                    expected.append(network(x_uv)[:, challenge_zip.OUTPUTS[name]].numpy())
+                    process.stdin.write(challenge_zip.as_recorded(x_uv, network.encoder.step).numpy().tobytes())
                 process.stdin.close()
                 answer = process.stdout.read()
         except BrokenPipeError:

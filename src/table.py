@@ -3,8 +3,8 @@
 import signal
 import sys
 
-from hbn.experiments import COLUMNS, SCORES, by_score, experiments
 from hbn.files import HbnError
+from hbn.reporting.experiments import COLUMNS, SCORES, by_score, experiments
 
 
 def main(score: str = "challenge1.nrmse") -> None:

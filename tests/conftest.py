@@ -5,15 +5,17 @@ import tempfile
 import threading
 from pathlib import Path
 
+from clone import REPOSITORY
+
 # Two test processes share the machine: threads that wait for each other would stop both. Before NumPy and PyTorch.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
 
-from hbn import bids
+from hbn.data import bids
+from hbn.data.windows import RECORDING_COLUMNS
 from hbn.files import write_csv, write_json
-from hbn.windows import RECORDING_COLUMNS
 
 SPLIT_OF = {
     "sub-A": "train",
@@ -35,7 +37,7 @@ def nothing_left_behind(tmp_path_factory):
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """A finished build of the miniature, committed, for tests to copy: built once, for it takes a minute."""
-    from test_pipeline import MINIATURE, Clone  # not at the top: most tests need none of it
+    from clone import MINIATURE, Clone  # not at the top: most tests need none of it
 
     clone = Clone(tmp_path_factory.mktemp("built") / "clone", MINIATURE)
     clone.build()
@@ -106,7 +108,15 @@ def write_tiny_dataset(folder: Path) -> Path:
 @pytest.fixture
 def hbn_metadata() -> Path:
     """Real metadata of HBN-EEG without signals (a folder per release), where the machine has it."""
-    root = Path(__file__).parents[2] / "shared" / "hbn-metadata"
+    root = REPOSITORY.parent / "shared" / "hbn-metadata"
     if not root.exists():
         pytest.skip("no real metadata beside the repository")
     return root
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """An empty working directory, as the stages see it."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

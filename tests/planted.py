@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hbn import bids, model
+from hbn.data import bids
+from hbn.data.windows import RECORDING_COLUMNS
 from hbn.files import write_csv, write_json
-from hbn.windows import RECORDING_COLUMNS
+from hbn.networks import architecture
 
 SFREQ_HZ = 100
 TRIAL_S = 3.0
@@ -23,7 +24,7 @@ def write(folder: Path, n_participants: int = 48, n_trials: int = 16, seed: int 
     rng = np.random.default_rng(seed)
     root, n_samples = folder / "data/dataset", round((1 + n_trials) * TRIAL_S * SFREQ_HZ)
     positions_m = bids.electrode_positions_m()
-    patterns = 10 * model.smooth_components(torch.from_numpy(positions_m).float(), 6).numpy()  # (C, 6)
+    patterns = 10 * architecture.smooth_components(torch.from_numpy(positions_m).float(), 6).numpy()  # (C, 6)
     time_s = np.arange(n_samples) / SFREQ_HZ
     recordings, trials, participants, windows = [], [], [], []
     for i in range(n_participants):

@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from clone import REPOSITORY
+
 BUCKETS = ("fcp-indi", "openneuro.org", "nmdatasets", "dvc-remote")
 PUBLIC = BUCKETS[:3]  # readable without credentials
 ADMIN = {"AWS_ACCESS_KEY_ID": "test-admin", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -136,10 +138,10 @@ def _is_free(port: int) -> bool:
 def simulate(folder: Path, release: str, n_participants: int, tasks: tuple[str, ...] = TASKS, **simulator) -> Path:
     """Write a small simulated release as BIDS, of participants who have all of `tasks`, and return its folder."""
     from hbn import params
-    from hbn.bids import Recording
-    from hbn.sources import SimulatedSource
+    from hbn.data.bids import Recording
+    from hbn.sources.source import SimulatedSource
 
-    p = params.load(Path(__file__).parents[1] / "params.yaml").simulator.model_copy(update=simulator)
+    p = params.load(REPOSITORY / "params.yaml").simulator.model_copy(update=simulator)
     source = SimulatedSource(release, p)
     people = sorted(source.rows)
     kept = {path: Recording.of(path) for path in source.paths() if path.startswith("sub-")}
@@ -153,7 +155,7 @@ def simulate(folder: Path, release: str, n_participants: int, tasks: tuple[str, 
 
 
 def main(folder: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+    sys.path.insert(0, str(REPOSITORY / "src"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the server ends as well
     with Server(folder) as server:
         for release in ("R1", "R5"):

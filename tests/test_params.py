@@ -1,15 +1,12 @@
 """A wrong params.yaml is refused with the key, the value and what is allowed."""
 
-from pathlib import Path
-
 import pytest
+from clone import REPOSITORY
 from ruamel.yaml import YAML
 
 from hbn import params
 from hbn.files import HbnError
 from hbn.stage import view
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from clone import REPOSITORY
 from ruamel.yaml import YAML
 
-REPOSITORY = Path(__file__).parents[1]
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 
 

@@ -120,9 +120,10 @@ def digest(content: object) -> str:
 
 
 def code_digest(*modules: str) -> str:
-    """SHA-256 over the source of library modules, named as in `code_digest('signal', 'bids')`."""
-    here = Path(__file__).parent
-    return digest({name: sha256(here / f"{name}.py") for name in modules})
+    """SHA-256 over the source of library modules, named as in `code_digest('data.cleaning', 'params')`, else of all."""
+    library = Path(__file__).parent
+    paths = [library / f"{name.replace('.', '/')}.py" for name in modules] or sorted(library.rglob("*.py"))
+    return digest({path.relative_to(library).as_posix(): sha256(path) for path in paths})
 
 
 def link(source: Path | str, destination: Path | str) -> None:

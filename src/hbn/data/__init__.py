@@ -1,0 +1,1 @@
+"""What the recordings say: names, tables, signals, windows, splits and the assembled dataset."""

@@ -1,0 +1,116 @@
+"""The assembled dataset as training reads it: windows, trials and participants."""
+
+import os
+import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hbn.data.windows import WindowCache, samples
+from hbn.files import digest, existing, read_csv, read_json, sha256
+
+DATASET = Path("data/dataset")
+TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy")
+N_READERS = min(4, os.cpu_count())  # threads that fill a batch
+READERS = ThreadPoolExecutor(N_READERS)
+FREED: deque[np.ndarray] = deque(maxlen=2)  # memory of batches that are gone
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The assembled dataset: window cache, participants, trials, electrode positions."""
+
+    cache: WindowCache
+    windows: np.ndarray  # (N, 2): recording, start sample
+    trials: list[dict[str, str]]
+    participants: dict[str, dict[str, str]]
+    positions_m: Tensor  # (C, 3)
+    window_samples: int
+    source: str  # 'simulated' or where the data came from
+    sha256: str  # of its tables, which hold the checksum of every recording
+
+    @classmethod
+    def open(cls, root: Path | str, window_s: float) -> "Dataset":
+        root = existing(root, made_by="assemble")
+        cache = WindowCache(root)
+        channels = read_csv(root / "channels.csv")
+        return cls(
+            cache=cache,
+            windows=np.load(root / "windows.npy", mmap_mode="r", allow_pickle=False),
+            trials=read_csv(root / "trials.csv"),
+            participants={row["participant_id"]: row for row in read_csv(root / "participants.csv")},
+            positions_m=torch.tensor([[float(row[axis]) for axis in ("x_m", "y_m", "z_m")] for row in channels]),
+            window_samples=samples(window_s, cache.sfreq_hz),
+            source=read_json(root / "about.json")["source"],
+            sha256=digest([sha256(root / name) for name in TABLES]),
+        )
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What every model file says about the data it was made from."""
+        return {"source": self.source, "data_sha256": self.sha256, "sfreq_hz": self.cache.sfreq_hz}
+
+    def split_windows(self, split: str) -> np.ndarray:
+        """Windows (N, 2) of the participants of one split."""
+        return self.participant_windows([one for one in self.participants.values() if one["split"] == split])[0]
+
+    def participant_windows(self, people: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+        """All windows (N, 2) of some participants, and which of these (N,) each belongs to."""
+        row = {one["participant_id"]: i for i, one in enumerate(people)}
+        of_recording = np.array([row.get(recording["participant_id"], -1) for recording in self.cache.recordings])
+        owner = of_recording[self.windows[:, 0]]
+        return self.windows[owner >= 0], owner[owner >= 0]
+
+    def split_trials(self, split: str) -> list[dict[str, str]]:
+        """Trials of the participants of one split."""
+        return [t for t in self.trials if self.participants[t["participant_id"]]["split"] == split]
+
+    def split_participants(self, split: str, known: str) -> list[dict[str, str]]:
+        """Participants of one split of whom the column `known` is known (adults have no factors)."""
+        return [one for one in self.participants.values() if one["split"] == split and one[known]]
+
+    def trial_windows(self, trials: list[dict[str, str]]) -> np.ndarray:
+        """Windows (N, 2) of trials."""
+        rows = [(self.cache.row[t["recording"]], int(t["start_sample"])) for t in trials]
+        return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+    def batch_uv(self, windows: np.ndarray) -> Tensor:
+        """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
+        batch = _memory((len(windows), self.window_samples, len(self.positions_m)))  # (B, T, C)
+        parts = max(1, min(N_READERS, len(windows)))
+        for _ in READERS.map(self._fill, np.array_split(windows, parts), np.array_split(batch, parts)):
+            pass  # or an error would be lost
+        return torch.from_numpy(batch).transpose(1, 2)
+
+    def _fill(self, windows: np.ndarray, batch: np.ndarray) -> None:
+        """Read windows (B, 2) into (B, T, C)."""
+        window, scale_uv = np.empty(batch.shape[1:], dtype=np.float16), torch.from_numpy(self.cache.scale_uv)
+        for into, (recording, start) in zip(torch.from_numpy(batch), windows.tolist(), strict=True):
+            # One window at a time, so that it is converted and scaled while in the processor's cache. The scale,
+            # an array of float32, makes the product one too.
+            self.cache.read(recording, start, window)
+            torch.mul(torch.from_numpy(window), scale_uv[recording : recording + 1], out=into)
+
+
+def _memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Uninitialised float32; that of an earlier batch which is gone, where there is one of this shape.
+
+    Fresh memory of this size costs a fault and a clearing for every page. (It is NumPy's, which asks for
+    huge pages, and PyTorch does not.)
+    """
+    memory = FREED.pop() if FREED else None
+    if memory is None or memory.shape != shape:
+        memory = np.empty(shape, dtype=np.float32)
+    lent = memory[:]
+    weakref.finalize(lent, lambda: FREED.append(memory)).atexit = False
+    return lent
+
+
+def response_times_s(trials: list[dict[str, str]]) -> np.ndarray:
+    """Response times (N,) in s, NaN where there was no response."""
+    return np.array([float(t["rt_s"]) if t["rt_s"] else np.nan for t in trials])

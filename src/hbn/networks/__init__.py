@@ -1,0 +1,1 @@
+"""The encoder, its heads and pretraining objectives, on disk and in use."""

@@ -1,0 +1,1 @@
+"""Tables, figures and facts of git and DVC behind reports and pages."""

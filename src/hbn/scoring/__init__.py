@@ -1,0 +1,1 @@
+"""How predictions are scored, and the baselines that see no EEG."""

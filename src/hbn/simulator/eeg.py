@@ -1,0 +1,277 @@
+"""The simulated cohort's EEG: a spherical head, named sources, artefacts, and HBN-identical files.
+
+All signals are float32 (C, T) in microvolts against Cz. What a participant's factors change is in
+behaviour.FEATURES; how the sources move is in `rhythms_uv` and `responses_uv`.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+
+from hbn import params
+from hbn.data import bids
+from hbn.data.bids import CHANNELS, Recording
+from hbn.simulator.people import EXPONENT, Brain, Person, contralateral, rng_of, spans, trials_of
+
+# Dipoles, named by the electrode above them; radial, 65 mm from the centre of the head.
+SOURCES = {
+    **{"parietal": "E62", "left_motor": "E36", "right_motor": "E104", "frontal": "E11", "midline": "E6"},
+    **{"left_frontal": "E24", "right_frontal": "E124", "left_occipital": "E70", "right_occipital": "E83"},
+    **{"occipital": "E75", "left_temporal": "E45", "right_temporal": "E108"},
+}
+# Ongoing rhythms of sources and their rms in microvolts, in the average participant with open eyes.
+RHYTHMS_UV = {
+    **{f"{side}occipital": {"alpha": 5.0} for side in ("", "left_", "right_")},
+    **{f"{side}_frontal": {"alpha": 2.5, "beta": 1.75} for side in ("left", "right")},
+    **{f"{side}_motor": {"mu": 3.0, "beta": 2.5} for side in ("left", "right")},
+    **{"parietal": {"alpha": 2.5}, "frontal": {"theta": 4.0}, "midline": {"theta": 2.4}},
+}
+# Centre (alpha: the average participant's) and width of their Gaussian spectra.
+BANDS_HZ = {"alpha": (9.0, 1.0), "mu": (10.0, 1.2), "beta": (20.0, 3.5), "theta": (6.0, 0.9)}
+MOTOR_SHARE = 0.5  # of the readiness potential's height in the ramp's
+HEIGHT_SD = 0.3  # of the logarithm of the ramp's height, from trial to trial
+N_BACKGROUND = 96
+BLOCK = 16  # sources simulated at once, which bounds memory
+# The named sources have a background of their own, which no spatial filter can tell from what they
+# respond: rms of each, in units of the background's at a typical electrode.
+OWN_BACKGROUND = 0.3
+FLAT_BELOW_HZ = 0.3  # where the background's spectrum stops rising
+SENSOR_NOISE_UV = 1.0
+MAINS_HZ = 60.0
+RAMP_START_S = 0.3  # after the target
+MISS_RAMP = 0.25  # share of the ramp's height reached without a response
+
+
+@lru_cache
+def head() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Topographies of SOURCES (C,) and of everything with a 1/f background (C, N_BACKGROUND + sources).
+
+    Potentials of current dipoles in MNE's four-shell spherical head under the net's standard
+    montage, against the average, scaled to 1 at the best electrode.
+    """
+    import mne
+
+    info = mne.create_info(list(CHANNELS), 500.0, "eeg")
+    info.set_montage(bids.MONTAGE)
+    sphere = mne.make_sphere_model("auto", "auto", info, verbose="ERROR")
+    positions_m = {
+        channel["ch_name"]: channel["loc"][:3] - sphere["r0"]
+        for channel in info["chs"]
+        if channel["ch_name"] in CHANNELS
+    }
+    rng = rng_of("head")
+    directions = rng.normal(size=(N_BACKGROUND, 3))
+    directions[:, 2] = np.abs(directions[:, 2]) - 0.3
+    tilts = rng.normal(scale=0.7, size=(N_BACKGROUND, 3))
+    named = np.array([positions_m[electrode] for electrode in SOURCES.values()])
+    directions = _unit(np.vstack([_unit(named), _unit(directions)]))
+    normals = _unit(directions + np.vstack([np.zeros_like(named), tilts]))
+    radius_m = 0.72 * sphere["layers"][-1]["rad"]
+    space = mne.setup_volume_source_space(
+        pos={"rr": directions * radius_m + sphere["r0"], "nn": normals}, sphere=sphere, verbose="ERROR"
+    )
+    forward = mne.make_forward_solution(info, None, space, sphere, meg=False, mindist=0.0, verbose="ERROR")
+    gain = mne.convert_forward_solution(forward, force_fixed=True, verbose="ERROR")["sol"]["data"]  # (C, dipoles)
+    gain = gain - gain.mean(axis=0)
+    gain = (gain / np.abs(gain).max(axis=0)).astype(np.float32)
+    named, others = gain[:, : len(SOURCES)], gain[:, len(SOURCES) :]
+    typical = np.sqrt(np.median(np.sum(others.astype(np.float64) ** 2, axis=1)))
+    background = np.hstack([others / np.float32(typical), OWN_BACKGROUND * named])
+    return dict(zip(SOURCES, named.T, strict=True)), background
+
+
+def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.Simulator) -> np.ndarray:
+    """The EEG (C, T) float32 of one recording, whose events (the last one ends it) are `rows`."""
+    rng = rng_of(p.seed, one.participant_id, recording.column, "eeg")
+    brain = Brain.of(one, p)
+    topographies, background = head()
+    time_s = np.arange(round(rows[-1]["onset_s"] * p.sfreq_hz), dtype=np.float32) / p.sfreq_hz
+    n = len(time_s)
+
+    hz = np.maximum(scipy.fft.rfftfreq(_fast(n), 1 / p.sfreq_hz), FLAT_BELOW_HZ)
+    pink = (hz / 10) ** (-brain.exponent / 2)
+    # Scaled as if every exponent were the usual one, so that the exponent tilts around 10 Hz.
+    level_uv = p.background_uv * background_scale(p.sfreq_hz)
+    data_uv = np.zeros((len(CHANNELS), n), dtype=np.float32)
+    for begin in range(0, background.shape[1], BLOCK):
+        some = background[:, begin : begin + BLOCK]
+        data_uv += some @ (_shaped(rng, some.shape[1], n, pink) * np.float32(level_uv))
+
+    named = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
+    for part in (rhythms_uv(rng, brain, rows, time_s, p), responses_uv(rng, rows, time_s, p.ramp_uv)):
+        for name, values in part.items():
+            named[name] += values
+    data_uv += np.stack([topographies[name] for name in named], axis=1) @ np.stack(list(named.values()))
+    add_artefacts(rng, data_uv, rows, time_s, p.sfreq_hz)
+    data_uv -= data_uv[-1].copy()  # Cz is the reference: exactly zero
+    return data_uv
+
+
+def background_scale(sfreq_hz: float) -> float:
+    """Factor that gives white noise of sd 1, shaped by (f / 10)^(-e/2), an rms of 1 in 0.5-45 Hz."""
+    hz = np.arange(0.5, 45, 0.1)
+    power = np.sum((hz / 10) ** -EXPONENT) * 0.1 / (sfreq_hz / 2)
+    return float(1 / np.sqrt(power))
+
+
+def rhythms_uv(
+    rng: np.random.Generator, brain: Brain, rows: list[dict], time_s: np.ndarray, p: params.Simulator
+) -> dict[str, np.ndarray]:
+    """Ongoing rhythms of named sources (RHYTHMS_UV) as this participant has them."""
+    closed = spans(rows, "instructed_toCloseEyes", "instructed_toOpenEyes", time_s)
+    left, right = hand_modulation(rows, time_s)
+    level = {"alpha": brain.log_alpha, "beta": brain.log_beta, "theta": brain.log_theta, "mu": 0.0}
+    tilt = {"left_frontal": -brain.asymmetry, "right_frontal": brain.asymmetry}
+    gain = {"left_motor": left, "right_motor": right}
+    gain |= dict.fromkeys(("occipital", "left_occipital", "right_occipital", "parietal"), 1 + 1.2 * closed)
+    courses = {}
+    for source, rhythms in RHYTHMS_UV.items():
+        courses[source] = np.zeros_like(time_s)
+        for band, rms_uv in rhythms.items():
+            centre_hz, width_hz = BANDS_HZ[band]
+            if band in ("alpha", "mu"):
+                centre_hz += brain.alpha_hz - BANDS_HZ["alpha"][0]
+            level_uv = rms_uv * np.exp(level[band] + (tilt.get(source, 0.0) if band == "alpha" else 0.0))
+            noise = _narrow(rng, len(time_s), p.sfreq_hz, centre_hz, width_hz)
+            courses[source] += np.float32(level_uv) * gain.get(source, np.float32(1)) * noise
+    return courses
+
+
+def responses_uv(
+    rng: np.random.Generator, rows: list[dict], time_s: np.ndarray, ramp_uv: float
+) -> dict[str, np.ndarray]:
+    """What targets, presses, feedback and flicker evoke in named sources."""
+    n = len(time_s)
+    evoked = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
+    contrast = {"left": np.zeros(n, dtype=np.float32), "right": np.zeros(n, dtype=np.float32)}
+    for trial in trials_of(rows):
+        after_s = time_s - np.float32(trial["target_s"])
+        height_uv = ramp_uv * np.exp(rng.normal(0, HEIGHT_SD))
+        evoked["parietal"] += height_uv * ramp(after_s, trial["rt_s"])
+        if trial["rt_s"] is not None:
+            evoked[f"{contralateral(trial['hand'])}_motor"] += MOTOR_SHARE * ramp_uv * motor(after_s, trial["rt_s"])
+            shown_s = after_s - np.float32(trial["feedback_s"] - trial["target_s"])
+            negativity_uv = -9.0 if trial["feedback"] == "sad_face" else -4.0
+            evoked["midline"] += negativity_uv * _bump(shown_s, 0.25, 0.05)
+            evoked["parietal"] += 8.0 * _bump(shown_s, 0.40, 0.09)
+        contrast[trial["side"]] += np.clip(np.minimum(after_s / 1.6, (2.4 - after_s) / 0.8), 0, 1)
+        contrast["left"] += 0.5 * (np.abs(after_s) < 3)
+        contrast["right"] += 0.5 * (np.abs(after_s) < 3)
+    # The gratings flicker at 20 Hz (left) and 25 Hz (right), seen by the other hemisphere.
+    evoked["right_occipital"] += 1.5 * contrast["left"] * np.sin(2 * np.pi * 20 * time_s)
+    evoked["left_occipital"] += 1.5 * contrast["right"] * np.sin(2 * np.pi * 25 * time_s)
+    for row in rows:
+        if row["value"] == "stim_ON":
+            evoked["occipital"] += 6.0 * _bump(time_s - np.float32(row["onset_s"]), 0.12, 0.03)
+    return evoked
+
+
+def ramp(after_s: np.ndarray, rt_s: float | None) -> np.ndarray:
+    """Centro-parietal positivity, 1 at its peak: rises from 0.3 s after the target to the response.
+
+    After O'Connell, Dockree & Kelly (2012): its peak marks the decision. Without a response it
+    creeps up and stays low.
+    """
+    if rt_s is None:
+        creeping = np.clip((after_s - RAMP_START_S) / 2.0, 0, 1)
+        return (MISS_RAMP * creeping * np.exp(-np.clip(after_s - 2.4, 0, None) / 0.2)).astype(np.float32)
+    start_s = min(RAMP_START_S, 0.5 * rt_s)
+    rising = np.clip((after_s - start_s) / (rt_s - start_s), 0, 1)
+    falling = np.exp(-np.clip(after_s - rt_s, 0, None) / 0.2)
+    height = min(1.0, rt_s / 1.0)  # a premature press has little evidence behind it
+    return (height * rising * falling).astype(np.float32)
+
+
+def motor(after_s: np.ndarray, rt_s: float) -> np.ndarray:
+    """Lateralised readiness potential, -1 at the press: rises over 0.4 s, gone 0.15 s after."""
+    before = np.clip((after_s - rt_s + 0.4) / 0.4, 0, 1)
+    return (-before * np.exp(-np.clip(after_s - rt_s, 0, None) / 0.08)).astype(np.float32)
+
+
+def hand_modulation(rows: list[dict], time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Amplitudes of left and right motor rhythms: less before a press of the other hand, more after."""
+    gain = {"left": np.ones_like(time_s), "right": np.ones_like(time_s)}
+    for row in rows:
+        if row["value"].endswith("_buttonPress"):
+            after_s = time_s - np.float32(row["onset_s"])
+            change = -0.4 * _bump(after_s, -0.15, 0.25) + 0.3 * _bump(after_s, 0.8, 0.25)
+            gain[contralateral(row["value"].split("_")[0])] += change
+            gain[row["value"].split("_")[0]] += 0.4 * change
+    return np.maximum(gain["left"], 0.2), np.maximum(gain["right"], 0.2)
+
+
+def add_artefacts(
+    rng: np.random.Generator, data_uv: np.ndarray, rows: list[dict], time_s: np.ndarray, sfreq_hz: float
+) -> None:
+    """Add blinks, muscle, drift, mains, sensor noise and bad channels to (C, T) in place."""
+    n = len(time_s)
+    duration_s = n / sfreq_hz
+    positions_m = bids.electrode_positions_m()
+    closed = spans(rows, "instructed_toCloseEyes", "instructed_toOpenEyes", time_s)
+
+    eyes_m = positions_m[[CHANNELS.index("E25"), CHANNELS.index("E8")]]
+    near_eyes = np.exp(-np.linalg.norm(positions_m[:, None] - eyes_m, axis=-1) / 0.04).sum(axis=1)
+    near_eyes = (near_eyes / near_eyes.max()).astype(np.float32)
+    blinks = np.zeros(n, dtype=np.float32)
+    for at_s in rng.uniform(0, duration_s, rng.poisson(0.25 * duration_s)):
+        if rng.random() > 0.9 * closed[min(int(at_s * sfreq_hz), n - 1)]:
+            begin, end = _around(at_s, 0.4, sfreq_hz, n)
+            blinks[begin:end] += rng.uniform(60, 140) * _bump(time_s[begin:end], np.float32(at_s), 0.07)
+    data_uv += near_eyes[:, None] * blinks
+
+    for at_s in rng.uniform(0, duration_s, rng.poisson(0.03 * duration_s)):
+        side_m = positions_m[CHANNELS.index("E45" if rng.random() < 0.5 else "E108")]
+        near = np.exp(-np.linalg.norm(positions_m - side_m, axis=1) / 0.03).astype(np.float32)
+        begin, end = _around(at_s, 0.3, sfreq_hz, n)
+        burst = np.diff(rng.standard_normal(end - begin + 1, dtype=np.float32)) * np.hanning(end - begin)
+        data_uv[:, begin:end] += near[:, None] * (12.0 * burst).astype(np.float32)
+
+    c = len(CHANNELS)
+    slow = np.stack([np.sin(2 * np.pi * time_s / period_s + rng.uniform(0, 6.28)) for period_s in (13.0, 29.0, 71.0)])
+    data_uv += rng.normal(0, 15, size=(c, 3)).astype(np.float32) @ slow.astype(np.float32)
+    if sfreq_hz > 2 * MAINS_HZ:  # an amplifier's filter keeps it from folding back at lower rates
+        mains = np.stack([f(2 * np.pi * MAINS_HZ * time_s) for f in (np.sin, np.cos)])
+        data_uv += (2.0 * rng.lognormal(0, 0.5, size=(c, 1)) * rng.normal(size=(c, 2))).astype(np.float32) @ mains
+    data_uv += rng.uniform(-200, 200, size=(c, 1)).astype(np.float32)
+    for row in data_uv:
+        row += SENSOR_NOISE_UV * rng.standard_normal(n, dtype=np.float32)
+
+    bad = rng.permutation(c - 1)[: rng.poisson(2.5)]
+    for channel in bad:
+        if rng.random() < 0.4:
+            data_uv[channel] = data_uv[-1]  # a dead electrode equals the reference
+        else:
+            data_uv[channel] += rng.uniform(60, 200) * rng.standard_normal(n, dtype=np.float32)
+
+
+def _shaped(rng: np.random.Generator, rows: int, n: int, amplitude: np.ndarray) -> np.ndarray:
+    """Gaussian noise (rows, n) float32 with the given amplitude spectrum (white noise of sd 1 where it is 1)."""
+    size = 2 * (len(amplitude) - 1)
+    spectrum = rng.standard_normal((rows, 2 * len(amplitude)), dtype=np.float32).view(np.complex64)
+    spectrum *= (amplitude * np.sqrt(size / 2)).astype(np.float32)
+    return scipy.fft.irfft(spectrum, size, axis=1)[:, :n]
+
+
+def _narrow(rng: np.random.Generator, n: int, sfreq_hz: float, hz: float, width_hz: float) -> np.ndarray:
+    """Narrow-band noise (n,) of rms 1: it waxes and wanes by itself."""
+    axis_hz = scipy.fft.rfftfreq(_fast(n), 1 / sfreq_hz)
+    shape = np.exp(-0.5 * ((axis_hz - hz) / width_hz) ** 2)
+    return _shaped(rng, 1, n, shape / np.sqrt(np.mean(shape**2)))[0]
+
+
+def _fast(n: int) -> int:
+    """An even length that transforms quickly."""
+    return 2 * scipy.fft.next_fast_len(-(-n // 2), real=True)
+
+
+def _bump(time_s: np.ndarray, at_s: float, sd_s: float) -> np.ndarray:
+    return np.exp(-0.5 * ((time_s - np.float32(at_s)) / np.float32(sd_s)) ** 2)
+
+
+def _around(at_s: float, half_s: float, sfreq_hz: float, n: int) -> tuple[int, int]:
+    return max(0, round((at_s - half_s) * sfreq_hz)), min(n, round((at_s + half_s) * sfreq_hz))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -1,0 +1,214 @@
+"""Where training runs: on which device, with which arithmetic, in how many processes.
+
+One process on a CPU is the plain case, which nothing here slows or changes. A GPU is used after a program of
+its own (hbn.training.probe) has trained on it: a driver that crashes, hangs or calculates wrongly spoils that program,
+not the run. `torchrun --nproc-per-node=2 src/pretrain.py` starts processes that train on the same global
+batches, each on its shard of them; the first of them alone writes files.
+"""
+
+import atexit
+import functools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from hbn.files import HbnError
+from hbn.networks.architecture import Encoder
+
+log = logging.getLogger(__name__)
+
+LIMIT_S = 300.0  # of the whole probe; compiling takes most of it
+MARK = "probe step: "  # how the probe says where it is
+END = "end"
+CAPABLE = (8, 0)  # compute capability from which bfloat16 is in the hardware
+DETERMINISTIC_CUBLAS = ":4096:8"  # what PyTorch asks for before it calls a product on a GPU deterministic
+
+Loss = Callable[[nn.Module, int], Tensor]
+Shard = TypeVar("Shard", np.ndarray, Tensor)
+Value = TypeVar("Value")
+
+
+def choose(wanted: str) -> torch.device:
+    """The device for `exec.device`: of a GPU, only one that passes the probe (in every process of torchrun).
+
+    With 'auto' the run goes on with the CPU otherwise, and says why; with 'cuda' that is an HbnError.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    gpu = torch.device("cuda", int(os.environ["LOCAL_RANK"]) if distributed.is_initialized() else 0)
+    # The count asks the driver's management library, which leaves CUDA itself uninitialised in this process.
+    found = torch.cuda.device_count() > 0
+    if found:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", DETERMINISTIC_CUBLAS)  # read when CUDA is initialised
+    failures = from_all(first_failure(gpu) if found else "PyTorch sees no CUDA device")
+    failure = next(filter(None, failures), None)
+    if failure is None:
+        torch.cuda.set_device(gpu)
+        log.info("training on %s (%s)", gpu, torch.cuda.get_device_name(gpu))
+        return gpu
+    if wanted == "cuda":
+        raise HbnError(f"exec.device is cuda, but {failure}; set it to cpu or auto")
+    if found:
+        log.warning("going on with the CPU: %s", failure)
+    return torch.device("cpu")
+
+
+def first_failure(
+    device: torch.device, program: tuple[str, ...] = ("-m", "hbn.training.probe"), limit_s: float = LIMIT_S
+) -> str | None:
+    """Run the probe of a device in a process of its own; where and why it failed, or None."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryFile("w+", errors="replace") as output:  # a pipe would wait for who cannot be killed
+        process = subprocess.Popen(
+            [sys.executable, *program, str(device)],
+            **{"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        )
+        status = None
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                status = process.wait(limit_s)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and the compilers that it started
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)  # a driver may hold even a killed process
+        output.seek(0)
+        lines = output.read().split("\n")
+    step = next((line.removeprefix(MARK) for line in reversed(lines) if line.startswith(MARK)), "start")
+    if status == 0 and step == END:
+        return None
+    if status is None:
+        reason = f"not done after {limit_s:g} s"
+    elif status < 0:
+        reason = f"crashed with {signal.Signals(-status).name}"
+    else:
+        said = (line for line in reversed(lines) if line.strip() and not line.startswith(MARK))
+        reason = next(said, f"ended with status {status}")
+    return f"the probe of {device} failed in its step '{step}': {reason}"
+
+
+def join() -> None:
+    """Join the other processes that torchrun started, if it did."""
+    if not distributed.is_torchelastic_launched() or distributed.is_initialized():
+        return
+    distributed.init_process_group("gloo")  # agreements are between CPUs; gradients on GPUs get a group of theirs
+    atexit.register(distributed.destroy_process_group)
+    if not first():
+        logging.getLogger().setLevel(logging.WARNING)
+
+
+def n_processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def first() -> bool:
+    """Whether this process is the one that writes files."""
+    return rank() == 0
+
+
+def shard(batch: Shard) -> Shard:
+    """This process's part of something with one entry per item of the global batch; all parts are disjoint.
+
+    Everything random is drawn for the global batch and then sharded, so that it is the same in any number of
+    processes.
+    """
+    return batch[rank() :: n_processes()]
+
+
+def share(counted: Shard) -> float:
+    """Weight that makes a mean over this process's part of `counted` (ones or trues) a term of the global mean.
+
+    The mean over processes of mean x share is the mean over the global batch, however the counted are spread.
+    """
+    return n_processes() * float(shard(counted).sum()) / max(1.0, float(counted.sum()))
+
+
+def mean_of_all(value: float) -> float:
+    """The mean of the processes' values, in each of them."""
+    if n_processes() == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64)
+    distributed.all_reduce(total)
+    return total.item() / n_processes()
+
+
+def from_all(value: Value) -> list[Value]:
+    """The values of all processes, in each of them."""
+    values = [value] * n_processes()
+    if n_processes() > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def from_first(value: Value) -> Value:
+    """The first process's value, in all processes."""
+    values = [value]
+    if n_processes() > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def training_loss(network: nn.Module, loss: Loss) -> Callable[[int], Tensor]:
+    """`loss` of a step in the arithmetic of the network's device; its gradients are means over all processes."""
+    device = next(network.parameters()).device
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= CAPABLE:
+        loss = fast(loss, network)
+    if n_processes() == 1:
+        return lambda step: loss(network, step)
+    group = _group_of_gpus() if device.type == "cuda" else None
+    # A batch without any answered trial in one process leaves its auxiliary head without a gradient there.
+    options = {"forward_sync_buffers": False, "find_unused_parameters": True}
+    return nn.parallel.DistributedDataParallel(_Loss(network, loss), process_group=group, **options)
+
+
+def fast(loss: Loss, network: nn.Module, **options: object) -> Loss:
+    """`loss` in bfloat16 where that is enough, and with compiled encoders (`options` are torch.compile's).
+
+    Outside of it, so in validation and prediction, the network stays as it is.
+    """
+    device_type = next(network.parameters()).device.type
+    compiled = {part: torch.compile(part.tokens, **options) for part in network.modules() if isinstance(part, Encoder)}
+
+    def quick(network: nn.Module, step: int) -> Tensor:
+        for encoder, tokens in compiled.items():
+            encoder.tokens = tokens  # hides the method of the class
+        try:
+            with torch.autocast(device_type, torch.bfloat16):
+                return loss(network, step)
+        finally:
+            for encoder in compiled:
+                del encoder.tokens
+
+    return quick
+
+
+class _Loss(nn.Module):
+    """A loss as a module, the form in which DistributedDataParallel takes what it runs."""
+
+    def __init__(self, network: nn.Module, loss: Loss):
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, step: int) -> Tensor:
+        return self.loss(self.network, step)
+
+
+@functools.cache
+def _group_of_gpus() -> distributed.ProcessGroup:
+    return distributed.new_group(backend="nccl")

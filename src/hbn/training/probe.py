@@ -1,0 +1,124 @@
+"""Does this device train? Four steps, from a first look to training with the real loader, compared with the CPU.
+
+hbn.training.device runs `python -m hbn.training.probe cuda:0` in the folder of the stage: a crash or hang here spoils
+no run.
+"""
+
+import copy
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hbn import params
+from hbn.data import bids
+from hbn.data.dataset import DATASET, Dataset
+from hbn.files import HbnError, read_csv
+from hbn.networks.architecture import Encoder
+from hbn.networks.inference import adapted_encoder
+from hbn.networks.pretraining import MaskedPretraining
+from hbn.training.device import END, LIMIT_S, MARK
+from hbn.training.loop import Sampler, fit
+
+CPU = torch.device("cpu")
+N_WINDOWS, BATCH_SIZE, N_STEPS = 8, 4, 4
+EXACT, ROUGH = 1e-3, 5e-3  # relative error of float32, and of losses in bfloat16
+
+
+def detect(device: torch.device) -> None:
+    """The device is there and answers."""
+    if device.type == "cuda":
+        if device.index >= torch.cuda.device_count():
+            raise HbnError(f"there is no {device}, PyTorch sees {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(device)
+    compare("a sum of ones", torch.ones(1000).sum(), torch.ones(1000, device=device).sum(), EXACT)
+
+
+def tensors(device: torch.device) -> None:
+    """Products, normalisation and softmax, forward and backward, in float32."""
+    x, y, towards = (torch.randn(256, 256) for _ in range(3))
+    for name, function in {
+        "a product": lambda z: z,
+        "layer norm": lambda z: F.layer_norm(z, z.shape[-1:]),
+        "softmax": lambda z: (z / 16).softmax(-1),
+    }.items():
+        results = []
+        for place in (CPU, device):
+            inputs = [tensor.to(place, copy=True).requires_grad_() for tensor in (x, y)]
+            value = function(inputs[0] @ inputs[1])
+            results.append([value, *torch.autograd.grad(value, inputs, towards.to(place))])
+        for expected, found in zip(*results, strict=True):
+            compare(f"{name} or its gradient", expected, found, EXACT)
+
+
+def training(device: torch.device) -> None:
+    """A few steps of the real network, on noise."""
+    p = params.load()
+    positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
+    settings = p.preprocess.sfreq_hz, p.windows.window_s, p.model.size, p.model.patch_s, p.model.n_spatial_filters
+    shape = N_WINDOWS, len(positions_m), round(p.preprocess.sfreq_hz * p.windows.window_s)
+    windows_uv = 10 * torch.randn(shape)
+    compare_training(p.pretrain, Encoder(positions_m, *settings, 0.0), lambda rows: windows_uv[rows], device)
+
+
+def loader(device: torch.device) -> None:
+    """A few steps of the real network, on windows of the dataset."""
+    p = params.load()
+    dataset = Dataset.open(DATASET, p.windows.window_s)
+    windows = dataset.split_windows("train")[:N_WINDOWS]
+    encoder = adapted_encoder(dataset, p.model.model_copy(update={"dropout": 0.0}))  # which each device draws anew
+    compare_training(p.pretrain, encoder, lambda rows: dataset.batch_uv(windows[rows]), device)
+
+
+STEPS = {"detect": detect, "tensors": tensors, "training": training, "loader": loader}
+
+
+def walk(device: torch.device) -> None:
+    """All steps in order, saying on standard output which one begins."""
+    torch.use_deterministic_algorithms(True)
+    for name, step in STEPS.items():
+        print(f"{MARK}{name}", flush=True)
+        step(device)
+    print(f"{MARK}{END}", flush=True)
+
+
+def compare(what: str, expected: Tensor, found: Tensor, tolerance: float) -> None:
+    """HbnError if `found` is further from `expected` than this share of the largest value."""
+    error = ((found.detach().to(CPU) - expected).abs().max() / expected.abs().max()).item()
+    if not error <= tolerance:  # NaN is not
+        raise HbnError(f"wrong numbers: {what} is off by {error:.2g} of its largest value (allowed {tolerance:g})")
+
+
+def compare_training(p: params.Training, encoder: Encoder, batch_uv: Callable, device: torch.device) -> None:
+    """The same training on the CPU and on the device must lead to the same losses."""
+    losses = [training_losses(p, copy.deepcopy(encoder), batch_uv, place) for place in (CPU, device)]
+    compare("the loss of training", *losses, ROUGH)
+
+
+def training_losses(p: params.Training, encoder: Encoder, batch_uv: Callable, device: torch.device) -> Tensor:
+    """Training and validation loss (2,) of a short pretraining by the one training loop."""
+    torch.manual_seed(0)
+    network = MaskedPretraining(encoder).to(device)
+    mask = torch.rand(N_WINDOWS, encoder.n_tokens, encoder.n_channels) < 0.5
+    p = p.model_copy(update={"steps": N_STEPS, "validate_every": N_STEPS, "warmup_steps": 1})
+    sampler = Sampler(N_WINDOWS, BATCH_SIZE, seed=0)
+
+    def loss(network: MaskedPretraining, step: int | None) -> Tensor:
+        rows = slice(None) if step is None else sampler(step)
+        return network(batch_uv(rows).to(device), mask[rows].to(device))
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, curve = Path(folder, "checkpoint.pt"), Path(folder, "curve.csv")
+        fit(network, loss, lambda network: loss(network, None).item(), p, checkpoint, curve, sampler)
+        last = read_csv(curve)[-1]
+    return torch.tensor([float(last["train"]), float(last["validation"])])
+
+
+if __name__ == "__main__":
+    signal.alarm(round(1.1 * LIMIT_S))  # should the run that waits for this program be killed
+    walk(torch.device(sys.argv[1]))

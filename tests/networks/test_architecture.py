@@ -1,0 +1,130 @@
+"""The networks: one set of weights at every rate, flat channels do no harm, losses see what they should."""
+
+import numpy as np
+import pytest
+import torch
+
+from hbn.data import bids
+from hbn.files import HbnError
+from hbn.networks import architecture, inference, pretraining
+
+WINDOW_S, OFFSET_S = 2.0, 0.5
+
+
+def positions_m() -> torch.Tensor:
+    return torch.from_numpy(bids.electrode_positions_m()).float()
+
+
+def networks(sfreq_hz: int) -> list[torch.nn.Module]:
+    torch.manual_seed(0)
+    encoder = architecture.Encoder(positions_m(), sfreq_hz, WINDOW_S, "tiny", 0.1, 8, 0.1)
+    return [
+        architecture.ResponseTime(encoder, WINDOW_S, OFFSET_S).eval(),
+        architecture.Factors(encoder, n_regions=5, n_outputs=4).eval(),
+    ]
+
+
+def eeg_uv(sfreq_hz: int, n: int = 3) -> torch.Tensor:
+    """The same windows (N, 129, T) at any rate: sums of sines below 45 Hz."""
+    rng = np.random.default_rng(0)
+    hz, phase = rng.uniform(1, 44, size=(2, n, 129, 6, 1))
+    t = np.arange(round(WINDOW_S * sfreq_hz)) / sfreq_hz
+    return torch.from_numpy(10 * np.sin(2 * np.pi * hz * t + phase).sum(2)).float()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_same_weights_give_the_same_output_at_every_rate(index):
+    expected = networks(100)[index](eeg_uv(100))
+    assert expected.shape == (3, (3, 4)[index])
+    for sfreq_hz in (200, 500, 1000):
+        network = networks(sfreq_hz)[index]
+        network.load_state_dict(networks(100)[index].state_dict())
+        torch.testing.assert_close(network(eeg_uv(sfreq_hz)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_other_rates_and_windows_are_refused():
+    for sfreq_hz, window_s in ((250, 2.0), (500, 2.05)):
+        with pytest.raises(ValueError, match="multiple of"):
+            architecture.Encoder(positions_m(), sfreq_hz, window_s, "tiny", 0.1, 8, 0.1)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_flat_and_constant_channels_give_finite_outputs_and_gradients(index):
+    network = networks(500)[index]
+    x_uv = eeg_uv(500)
+    x_uv[:, 128] = 0  # Cz
+    x_uv[0] = 0
+    output = network(x_uv)
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters() if parameter.grad is not None)
+    with torch.no_grad():
+        shifted = x_uv.clone()
+        shifted[:, 128] = 300.0  # constant, as an electrode with a drift that was not removed
+        encoder = network.encoder
+        torch.testing.assert_close(encoder(shifted), encoder(x_uv), atol=1e-5, rtol=1e-5)
+
+
+def test_one_artefact_has_a_bounded_effect():
+    encoder = networks(500)[0].encoder
+    x_uv = eeg_uv(500)
+    x_uv[:, 5, 500] = 1e6
+    assert encoder.normalise(encoder.resample(x_uv)).abs().max() <= architecture.CLIP
+
+
+def test_response_time_lies_where_there_was_a_response():
+    network = networks(500)[0]
+    output = network(eeg_uv(500))
+    assert ((output[:, 0] > 0) & (output[:, 0] < OFFSET_S + WINDOW_S)).all()
+    assert ((output[:, 1:] > 0) & (output[:, 1:] < 1)).all()
+
+
+def test_target_distributions_sum_to_one_and_their_mean_is_the_response_time():
+    network = networks(500)[0]
+    rt_s = torch.tensor([1.0, 1.63, 2.2, 0.2, 9.0, float("nan")])
+    target = network.targets(rt_s, sd_s=0.1)
+    torch.testing.assert_close(target.sum(1), torch.ones(6))
+    assert (target >= 0).all()
+    mean_s = (target[:3, :-1] * network.centres_s).sum(1)
+    torch.testing.assert_close(mean_s, rt_s[:3], atol=0.005, rtol=0)
+    assert target[3, -2] > 0.99  # before the window
+    assert target[4, -3] == pytest.approx(1.0)  # after the window: the last bin
+    assert target[5].tolist() == [0.0] * (target.shape[1] - 1) + [1.0]
+
+
+def test_pretraining_hides_what_is_masked_and_scores_only_that():
+    torch.manual_seed(0)
+    network = pretraining.MaskedPretraining(networks(500)[0].encoder).eval()
+    x_uv = eeg_uv(500, n=2)
+    mask = torch.zeros(2, 20, 129, dtype=torch.bool)  # (B, N, C)
+    mask[:, 4:9, 30:60] = True
+    seen = []
+    handle = network.encoder.patch.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    loss = network(x_uv, mask)
+    # Other values where it is hidden, of the same mean and variance: the same tokens, another loss.
+    swapped = x_uv.clone()
+    swapped[:, 30:60, 200:450] = x_uv[:, 30:60, 200:450].flip(2).roll(-4, 2)
+    assert network(swapped, mask) != loss
+    torch.testing.assert_close(seen[0], seen[1], atol=2e-2, rtol=0)
+    handle.remove()
+    # A prediction that is wrong only where the input is visible costs nothing.
+    patches = network._patches(x_uv)
+    wrong = patches + 100 * (~mask[:, :, None]).float()
+    assert pretraining._masked_loss(wrong, patches, mask) == 0
+    assert network.baseline(x_uv, mask) > 0
+    assert pretraining._masked_loss(patches, patches + 1, torch.zeros_like(mask)) == 0
+
+
+def test_saved_files_load_back_and_damaged_ones_name_the_stage(tmp_path):
+    network = networks(500)[0]
+    inference.save(tmp_path / "a.pt", network, window_s=2.0)
+    loaded = inference.load_file(tmp_path / "a.pt", made_by="challenge1")
+    assert loaded["window_s"] == 2.0
+    network.load_state_dict(loaded["state"])
+    (tmp_path / "b.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:5000])
+    for name in ("b.pt", "c.pt"):
+        with pytest.raises(HbnError, match=r"dvc repro.*challenge1"):
+            inference.load_file(tmp_path / name, made_by="challenge1")
+    first = (tmp_path / "a.pt").read_bytes()
+    inference.save(tmp_path / "a.pt", network, window_s=2.0)
+    assert (tmp_path / "a.pt").read_bytes() == first

@@ -1,0 +1,89 @@
+"""Small recordings and releases of the kind that the stage preprocess meets."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from clone import REPOSITORY
+from edfio import Bdf, BdfSignal
+from scipy.io import savemat
+
+import preprocess
+from hbn import params
+from hbn.data import bids, cleaning
+from hbn.files import sha256, write_tsv
+from hbn.sources.source import write_set
+
+SFREQ_HZ = 250
+
+
+def parameters(workers: int = 1, **changes) -> SimpleNamespace:
+    whole = params.load(REPOSITORY / "params.yaml")
+    return SimpleNamespace(
+        data=SimpleNamespace(url="simulated://{release}", endpoint_url=""),
+        preprocess=whole.preprocess.model_copy(update={"sfreq_hz": 100, **changes}),
+        exec=whole.exec.model_copy(update={"workers": workers}),
+    )
+
+
+def recording_uv(seed: int, duration_s: float = 6.0, sfreq_hz: float = SFREQ_HZ) -> np.ndarray:
+    """Smooth 1/f sources on the net with offsets, mains and a dead channel, against Cz."""
+    rng = np.random.default_rng(seed)
+    positions_m = bids.electrode_positions_m()
+    n = round(duration_s * sfreq_hz)
+    sources = np.cumsum(rng.normal(size=(30, n)), axis=1) + 5 * rng.normal(size=(30, n))
+    distance_m = np.linalg.norm(positions_m[:, None] - positions_m[rng.permutation(128)[:30]], axis=-1)
+    data_uv = np.exp(-((distance_m / 0.04) ** 2)) @ sources + rng.normal(size=(129, n))
+    data_uv += 3 * np.sin(2 * np.pi * 60 * np.arange(n) / sfreq_hz) * rng.uniform(0.5, 2, (129, 1))
+    data_uv += rng.uniform(-20000, 20000, size=(129, 1))
+    data_uv -= data_uv[128]
+    data_uv[6] = 0
+    return data_uv.astype(np.float32)
+
+
+def add(participant: str, data_uv: np.ndarray, task: str = "RestingState", sfreq_hz: float = SFREQ_HZ):
+    path = preprocess.Path(f"data/raw/R1/{participant}/eeg/{participant}_task-{task}_eeg.set")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_set(path, data_uv, sfreq_hz)
+    return path
+
+
+def build(p: SimpleNamespace) -> dict[str, str]:
+    """Write the manifest of what is there, run the stage and return the checksums of all it wrote."""
+    root = preprocess.Path("data/raw/R1")
+    paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*_eeg.*"))]
+    write_tsv(root / "manifest.tsv", [{"path": one, "sha256": sha256(root / one)} for one in paths], ["path", "sha256"])
+    preprocess.main(p, "R1")
+    outputs = [path for top in ("data/preprocessed", "metrics", "plots") for path in preprocess.Path(top).rglob("*.*")]
+    return {path.as_posix(): sha256(path) for path in outputs}
+
+
+def scalp_uv() -> np.ndarray:
+    """Forty smooth sources on the net with a flat, a noisy and an uncorrelated channel."""
+    rng = np.random.default_rng(2)
+    positions_m = bids.electrode_positions_m()
+    sources_m = rng.normal(size=(40, 3))
+    sources_m = 0.07 * sources_m / np.linalg.norm(sources_m, axis=1, keepdims=True)
+    distance_m = np.linalg.norm(positions_m[:, None] - sources_m[None], axis=-1)
+    data_uv = np.exp(-((distance_m / 0.05) ** 2)) @ rng.normal(size=(40, 5000)) * 10 + rng.normal(size=(129, 5000))
+    data_uv -= data_uv[cleaning.REFERENCE]
+    data_uv[9] = 0.0
+    data_uv[20] += 300 * rng.normal(size=5000)
+    data_uv[70] = data_uv[60].std() * rng.normal(size=5000)
+    return data_uv.astype(np.float32)
+
+
+def write_set_of(path, data_uv, names=bids.CHANNELS, event=()):
+    labels = np.array([(name,) for name in names], dtype=[("labels", object)])
+    facts = {"nbchan": len(data_uv), "pnts": data_uv.shape[1], "trials": 1, "srate": 500.0, "xmin": 0.0, "xmax": 2.0}
+    empty = {key: [] for key in ("icawinv", "icasphere", "icaweights", "epoch")}
+    savemat(path, {"EEG": {**facts, **empty, "data": data_uv, "chanlocs": labels, "event": event}}, appendmat=False)
+    return path
+
+
+def write_bdf_of(path, data_uv, names=bids.CHANNELS):
+    rows = zip(names, data_uv.astype(float), strict=True)
+    Bdf(
+        [BdfSignal(row, 500, label=n, physical_dimension="uV", physical_range=(-20000, 20000)) for n, row in rows],
+        data_record_duration=1,
+    ).write(path)
+    return path
