@@ -1,9 +1,11 @@
-"""Throughput of fetching from S3 beside `rclone copy`, from the same server with as many transfers at once.
+"""Throughput of fetching from S3: this repository, `rclone copy` and the bare Python clients, in turns.
 
-`python benchmarks/fetch.py` needs requirements-bench.txt; the last line on standard output is one JSON object.
+`python benchmarks/fetch.py [client ...]` needs requirements-bench.txt; the last line on standard output is one JSON
+object. All clients have one server (SeaweedFS on loopback), as many transfers at once, whole GETs and the same
+verification: size, and MD5 against the ETag.
 """
 
-import json
+import hashlib
 import logging
 import os
 import random
@@ -13,61 +15,65 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
-sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY / "tests")]
+from common import ROOT, print_result, print_table
 
-import s3_server  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
 
-import fetch  # noqa: E402
-from hbn import params, stage  # noqa: E402
+import s3_server
 
-TRANSFERS, RUNS = 16, 9
+import fetch
+from hbn import params, stage
+
+TRANSFERS = 16
+RUNS = int(os.environ.get("RUNS", "7"))
 CASES = {"large": (40, 60_000_000), "small": (2_000, 4_000)}  # files, bytes each
+CHUNK_BYTES = 1 << 18
 
 
-def main() -> None:
+def main(*names: str) -> None:
     logging.disable(logging.INFO)
-    everything = params.load(REPOSITORY / "params.yaml")
+    clients = {name: CLIENTS[name] for name in ("ours", "rclone", *(names or CLIENTS))}
     with tempfile.TemporaryDirectory() as folder, s3_server.Server(Path(folder) / "server") as server:
         os.chdir(tempfile.mkdtemp(dir=folder))
-        figures = {name: compare(server, name, *case, everything) for name, case in CASES.items()}
-    worst = min(one["ratio"] for one in figures.values())
-    print(json.dumps({"ratio": worst, "peer": "rclone copy", "transfers": TRANSFERS, "runs": RUNS, **figures}))
+        figures = {name: compare(server, name, *case, clients) for name, case in CASES.items()}
+    print_table([{"client": name} | {c: figures[c]["ratios"][name] for c in CASES} for name in clients])
+    worst = min(case["ratios"]["ours"] for case in figures.values())
+    print_result({"ratio": worst, "peer": "rclone copy", "transfers": TRANSFERS, "runs": RUNS, **figures})
 
 
-def compare(server: s3_server.Server, name: str, n_files: int, n_bytes: int, everything: params.Params) -> dict:
-    """Median seconds of both over the same release, and the median ratio of turns next to each other.
+def compare(server: s3_server.Server, name: str, n_files: int, n_bytes: int, clients: dict) -> dict:
+    """Median seconds of each client over the same release, and the median ratio to rclone's turn of the same round.
 
-    A machine that others use has slow spells of several seconds, which a pair shares.
+    A machine that others use has slow spells of several seconds, which a round shares in part.
     """
-    prefix = f"fcp-indi/bench_{name}"
-    upload(server, prefix, n_files, n_bytes)
-    ours_s, peer_s = [], []
-    for _ in range(RUNS + 1):  # the first of each only warms up
-        ours_s.append(timed(lambda: ours(server, name, everything)))
-        check(Path("data/raw/R1"), n_files)
-        step_aside()
-        peer_s.append(timed(lambda: rclone(server, prefix)))
-        check(Path("peer"), n_files)
-        step_aside()
-    ours_median_s, peer_median_s = statistics.median(ours_s[1:]), statistics.median(peer_s[1:])
-    return {
-        "files": n_files,
-        "bytes_each": n_bytes,
-        "ours_s": ours_median_s,
-        "rclone_s": peer_median_s,
-        "ours_mb_per_s": n_files * n_bytes / ours_median_s / 1e6,
-        "rclone_mb_per_s": n_files * n_bytes / peer_median_s / 1e6,
-        "ratio": statistics.median(peer / own for own, peer in zip(ours_s[1:], peer_s[1:], strict=True)),
+    prefix = f"bench_{name}"
+    upload(server, f"fcp-indi/{prefix}", n_files, n_bytes)
+    seconds = {client: [] for client in clients}
+    for number in range(RUNS + 1):  # the first round only warms up
+        order = list(clients) if number % 2 else list(reversed(clients))
+        for client in order:
+            start_s = time.perf_counter()
+            clients[client](server, prefix)
+            seconds[client].append(time.perf_counter() - start_s)
+            check(Path.cwd(), n_files, n_bytes)
+            step_aside()
+    ratios = {
+        client: statistics.median(peer / own for own, peer in zip(own_s[1:], seconds["rclone"][1:], strict=True))
+        for client, own_s in seconds.items()
     }
+    medians_s = {client: statistics.median(own_s[1:]) for client, own_s in seconds.items()}
+    return {"files": n_files, "bytes_each": n_bytes, "seconds": medians_s, "ratios": ratios}
 
 
 def upload(server: s3_server.Server, prefix: str, n_files: int, n_bytes: int) -> None:
     """A release of `n_files` recordings of random bytes, one per participant."""
     people = [f"sub-A{number:05d}" for number in range(n_files)]
-    lines = ["participant_id\tsex\tage", *(f"{name}\tF\t9" for name in people)]
+    lines = ["participant_id\tsex\tage\tp_factor\tattention\tinternalizing\texternalizing"]
+    lines += [f"{name}\tF\t9\tn/a\tn/a\tn/a\tn/a" for name in people]
     tree = Path("upload")
     for number, name in enumerate(people):
         path = tree / name / "eeg" / f"{name}_task-RestingState_eeg.set"
@@ -78,10 +84,11 @@ def upload(server: s3_server.Server, prefix: str, n_files: int, n_bytes: int) ->
     step_aside()
 
 
-def ours(server: s3_server.Server, name: str, everything: params.Params) -> None:
+def ours(server: s3_server.Server, prefix: str) -> None:
     """The listing and the transfer, as fetch.py does them: verified, kept in the scratch store, with a manifest."""
+    everything = params.load(ROOT / "params.yaml")
     data = {"preset": "hbn", "endpoint_url": server.url, "tasks": ["RestingState"], "n_participants": 0}
-    params.PRESETS["hbn"] = f"s3://fcp-indi/bench_{name}"
+    params.PRESETS["hbn"] = f"s3://fcp-indi/{prefix}"
     changed = everything.model_copy(
         update={
             "data": everything.data.model_copy(update=data),
@@ -92,11 +99,121 @@ def ours(server: s3_server.Server, name: str, everything: params.Params) -> None
 
 
 def rclone(server: s3_server.Server, prefix: str) -> None:
-    where = f":s3,provider=SeaweedFS,endpoint='{server.url}':{prefix}"
+    where = f":s3,provider=SeaweedFS,endpoint='{server.url}':fcp-indi/{prefix}"
     limits = ["--transfers", str(TRANSFERS), "--checkers", str(TRANSFERS), "--multi-thread-streams", "0"]
     subprocess.run(
         [program("rclone"), "copy", where, "peer", *limits], check=True, env=os.environ | {"RCLONE_CONFIG": ""}
     )
+
+
+def obstore(server: s3_server.Server, prefix: str) -> None:
+    from obstore.store import S3Store
+
+    options = {"allow_http": True, "timeout": timedelta(hours=1), "pool_max_idle_per_host": str(TRANSFERS)}
+    store = S3Store("fcp-indi", endpoint=server.url, skip_signature=True, client_options=options)
+
+    def get(path: str, size: int, etag: str) -> None:
+        arrive(path, store.get(path).stream(CHUNK_BYTES), size, etag)
+
+    in_threads(get, [(o["path"], o["size"], o["e_tag"]) for page in store.list(prefix) for o in page])
+
+
+def boto3(server: s3_server.Server, prefix: str) -> None:
+    """The transfer manager of boto3: one call a file, in our threads; whole GETs."""
+    import boto3 as library
+    from boto3.s3.transfer import TransferConfig
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    config = Config(signature_version=UNSIGNED, max_pool_connections=TRANSFERS)
+    client = library.client("s3", "us-east-1", endpoint_url=server.url, config=config)
+    whole = TransferConfig(multipart_threshold=1 << 40, use_threads=False, io_chunksize=CHUNK_BYTES)
+
+    def get(path: str, size: int, etag: str) -> None:
+        with Verified(path, size, etag) as file:
+            client.download_fileobj("fcp-indi", path, file, Config=whole)
+
+    in_threads(get, listing(client, prefix))
+
+
+def botocore(server: s3_server.Server, prefix: str) -> None:
+    """What boto3 stands on, which dvc-s3 brings."""
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.session import Session
+
+    config = Config(signature_version=UNSIGNED, max_pool_connections=TRANSFERS)
+    client = Session().create_client("s3", "us-east-1", endpoint_url=server.url, config=config)
+
+    def get(path: str, size: int, etag: str) -> None:
+        body = client.get_object(Bucket="fcp-indi", Key=path)["Body"]
+        arrive(path, body.iter_chunks(CHUNK_BYTES), size, etag)
+
+    in_threads(get, listing(client, prefix))
+
+
+def s3fs(server: s3_server.Server, prefix: str) -> None:
+    """As many coroutines as transfers; what arrived is read again for its MD5, since `get_file` shows it to nobody."""
+    import s3fs as library
+
+    files = library.S3FileSystem(anon=True, endpoint_url=server.url, skip_instance_cache=True)
+    listed = files.find(f"fcp-indi/{prefix}", detail=True)
+    places = [name.removeprefix("fcp-indi/") for name in listed]
+    for folder in {Path(place).parent for place in places}:
+        folder.mkdir(parents=True, exist_ok=True)
+    files.get(list(listed), places, batch_size=TRANSFERS)
+
+    def verify(path: str, size: int, etag: str) -> None:
+        with open(path, "rb") as file:
+            if (os.stat(path).st_size, hashlib.file_digest(file, "md5").hexdigest()) != (size, etag.strip('"')):
+                raise RuntimeError(f"{path} is damaged")
+
+    facts = listed.values()
+    in_threads(verify, [(place, o["size"], o["ETag"]) for place, o in zip(places, facts, strict=True)])
+
+
+CLIENTS = {
+    **{"ours": ours, "rclone": rclone, "obstore": obstore, "boto3": boto3, "botocore": botocore, "s3fs": s3fs},
+}
+
+
+class Verified:
+    """A file to write to, whose size and MD5 are compared with the listing at the end."""
+
+    def __init__(self, path: str, size: int, etag: str):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.path, self.expected = path, (size, etag.strip('"'))
+        self.size, self.digest = 0, hashlib.md5(usedforsecurity=False)
+
+    def __enter__(self):
+        self.file = open(self.path, "wb", buffering=0)
+        return self
+
+    def write(self, chunk: bytes) -> int:
+        self.digest.update(chunk)
+        self.size += len(chunk)
+        return self.file.write(chunk)
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+        if (self.size, self.digest.hexdigest()) != self.expected:
+            raise RuntimeError(f"{self.path} is damaged")
+
+
+def arrive(path: str, chunks, size: int, etag: str) -> None:
+    with Verified(path, size, etag) as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+def listing(client, prefix: str) -> list[tuple[str, int, str]]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="fcp-indi", Prefix=f"{prefix}/")
+    return [(o["Key"], o["Size"], o["ETag"]) for page in pages for o in page["Contents"]]
+
+
+def in_threads(work, arguments: list[tuple]) -> None:
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        list(pool.map(lambda one: work(*one), arguments))
 
 
 def program(name: str) -> str:
@@ -104,10 +221,11 @@ def program(name: str) -> str:
     return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or name
 
 
-def check(folder: Path, n_files: int) -> None:
-    found = len(list(folder.glob("sub-*/eeg/*.set")))
-    if found != n_files:
-        raise RuntimeError(f"{folder} holds {found} recordings, not {n_files}")
+def check(folder: Path, n_files: int, n_bytes: int) -> None:
+    """Whoever fetched, the files are there."""
+    whole = [path for path in folder.rglob("sub-*_eeg.set") if path.stat().st_size == n_bytes]
+    if len(whole) != n_files:
+        raise RuntimeError(f"{folder} holds {len(whole)} recordings, not {n_files}")
 
 
 def step_aside() -> None:
@@ -123,11 +241,5 @@ def step_aside() -> None:
     os.sync()
 
 
-def timed(work) -> float:
-    start_s = time.perf_counter()
-    work()
-    return time.perf_counter() - start_s
-
-
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

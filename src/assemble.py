@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from hbn.data import bids
+from hbn.data.manifest import join_labels, read_label
 from hbn.data.splits import SPLITS
 from hbn.data.windows import RECORDING_COLUMNS
 from hbn.files import HbnError, atomic, existing, link, read_csv, write_csv, write_json
-from hbn.stage import data_source, run
+from hbn.stage import run
 
 # What the stages before keep per release.
 OF_RELEASES = [
@@ -39,10 +40,11 @@ def main(p) -> None:
         if stale.stem.removesuffix("_spectrum") not in p.data.releases:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
-    recordings, trials, participants, windows = [], [], [], []
+    recordings, trials, participants, windows, labels = [], [], [], [], []
     for release in p.data.releases:
         folder = existing(source / release, made_by=f"cache_windows@{release}")
         offset = len(recordings)
+        labels.append(read_label(folder, made_by=f"cache_windows@{release}"))
         recordings += read_csv(folder / "recordings.csv")
         trials += read_csv(folder / "trials.csv")
         participants += read_csv(folder / "participants.csv")
@@ -77,7 +79,7 @@ def main(p) -> None:
         for name, (x, y, z) in zip(bids.CHANNELS, positions, strict=True)
     ]
     write_csv(target / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
-    source = data_source(p.data)
+    source = join_labels(labels)
     write_json(target / "about.json", {"source": source})
     write_json("metrics/dataset.json", {"source": source, "splits": counts, "windows": sum(map(len, windows))})
     write_plots(participants, trials, Counter(recordings[i]["participant_id"] for i in np.concatenate(windows)[:, 0]))
@@ -99,4 +101,4 @@ def write_plots(participants: list[dict], trials: list[dict], windows: Counter) 
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.endpoint_url", "data.preset", "data.releases", "data.url"))
+    run(main, reads=("data.releases",))

@@ -2,7 +2,7 @@
 
 Reads  data/preprocessed/<release>, data/raw/<release> (events, participants)
 Writes data/windows/<release>/   recordings (linked, not copied), recordings.csv, windows.npy, trials.csv,
-                                 participants.csv
+                                 participants.csv, source.json
        metrics/windows/<release>.json
 """
 
@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from hbn.data import bids, events, splits
+from hbn.data.manifest import read_label, write_label
+from hbn.data.participants import Participant, read_participants
 from hbn.data.windows import RECORDING_COLUMNS, samples, window_starts
 from hbn.files import HbnError, atomic, digest, existing, link, read_json, sha256, write_csv, write_json
-from hbn.stage import data_source, run
+from hbn.stage import run
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +73,8 @@ def main(p, release: str) -> None:
                     continue
                 trials.append({**trial, **row, "start_sample": start})
 
-    participants = [_participant(one, p.splits) for one in bids.read_participants(raw, release)]
     present = {row["participant_id"] for row in rows}
-    participants = [one for one in participants if one["participant_id"] in present]
+    participants = [_participant(one, p.splits) for one in read_participants(raw, release, present)]
     if missing := present - {one["participant_id"] for one in participants}:
         raise HbnError(f"{raw}/participants.tsv has no row for {', '.join(sorted(missing))}")
 
@@ -82,10 +83,12 @@ def main(p, release: str) -> None:
     write_csv(target / "participants.csv", participants, PARTICIPANT_COLUMNS)
     with atomic(target / "windows.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, np.array(windows, dtype=np.int64).reshape(-1, 2))  # (N, 2): row of recordings.csv, start sample
+    label = read_label(raw, made_by=f"fetch@{release}")
+    write_label(target, label)
     write_json(
         Path("metrics/windows") / f"{release}.json",
         {
-            "source": data_source(p.data),
+            "source": label,
             "participants": len(participants),
             "recordings": dict(Counter(row["task"] for row in rows)),
             "windows": dict(Counter(rows[recording]["task"] for recording, _ in windows)),
@@ -115,7 +118,7 @@ def _with_previous(trials: list[events.Trial]) -> list[dict]:
     return rows
 
 
-def _participant(one: bids.Participant, p) -> dict:
+def _participant(one: Participant, p) -> dict:
     return {
         "participant_id": one.participant_id,
         "release": one.release,
@@ -130,4 +133,4 @@ def _participant(one: bids.Participant, p) -> dict:
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.endpoint_url", "data.preset", "data.url", "windows", "splits"))
+    run(main, reads=("windows", "splits"))

@@ -12,10 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from joblib import delayed
 from threadpoolctl import threadpool_limits
 
 from hbn.data import bids, cleaning
+from hbn.data.manifest import read_label, read_manifest, signal_md5s
 from hbn.files import (
     HbnError,
     Store,
@@ -24,14 +24,13 @@ from hbn.files import (
     digest,
     existing,
     read_json,
-    read_tsv,
     sha256,
     write_csv,
     write_json,
     write_tsv,
 )
 from hbn.parallel import in_order
-from hbn.stage import data_source, progress, run, store
+from hbn.stage import progress, run, store
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +38,21 @@ log = logging.getLogger(__name__)
 def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/preprocessed") / release
-    manifest = existing(raw / "manifest.tsv", made_by=f"fetch@{release}")
+    files = read_manifest(raw, made_by=f"fetch@{release}")
     shutil.rmtree(target, ignore_errors=True)
-    checksums = {row.pop("path"): row for row in read_tsv(manifest)}
     code = [code_digest("data.cleaning", "data.bids"), sha256(__file__)]
     found = bids.recordings(raw)
     if not found:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
     decisive, scratch = p.preprocess.model_dump(exclude={"max_rejected_fraction"}), store("preprocessed")
 
-    def job(recording: bids.Recording, path: Path):
-        checksum = checksums.get(path.relative_to(raw).as_posix())
-        if checksum is None:
-            raise HbnError(f"{path} is not listed in {manifest}; run `dvc repro -f fetch@{release}`")
-        checksum = {name: checksum[name] for name in ("md5", "sha256") if checksum.get(name, "n/a") != "n/a"}
-        key = digest([checksum, decisive, code])
-        return process(recording, path, checksum, target, p.preprocess, scratch, key)
+    def job(recording: bids.Recording, path: Path) -> tuple:
+        md5s = signal_md5s(files, recording)
+        key = digest([md5s, decisive, code])
+        source_md5 = md5s[path.relative_to(raw).as_posix()]
+        return process, recording, path, source_md5, target, p.preprocess, scratch, key
 
-    work = in_order((delayed(job)(recording, path) for recording, path in found), p.exec)
+    work = in_order((job(recording, path) for recording, path in found), p.exec)
     reasons = list(progress(work, total=len(found), unit="recording"))
     for left in target.glob("*/.*"):  # half-written by a worker of a cluster that was lost
         left.unlink()
@@ -74,11 +70,11 @@ def main(p, release: str) -> None:
             f"{len(rejected)} of {len(found)} recordings of {release} were rejected ({counts}), "
             f"preprocess.max_rejected_fraction is {p.preprocess.max_rejected_fraction:g}; see {target}/rejected.tsv"
         )
-    summarise(release, target, found, rejected, data_source(p.data))
+    summarise(release, target, found, rejected, read_label(raw, made_by=f"fetch@{release}"))
 
 
 def process(
-    recording: bids.Recording, path: Path, checksum: dict, target: Path, p, scratch: Store, key: str
+    recording: bids.Recording, path: Path, source_md5: str, target: Path, p, scratch: Store, key: str
 ) -> bids.UnusableRecording | None:
     """Make one recording's two files, from the scratch store if it was made before; or say why not."""
     out = target / recording.participant_id / f"{recording.stem}_eeg.npy"
@@ -93,7 +89,7 @@ def process(
         return error
     with atomic(out) as temporary, open(temporary, "wb") as file:
         np.save(file, array)
-    write_json(side, facts | {f"source_{name}": value for name, value in checksum.items()})
+    write_json(side, facts | {"source_md5": source_md5})
     scratch.put(f"{key}.npy", out)
     scratch.put(f"{key}.json", side)
     return None
@@ -151,4 +147,4 @@ def summarise(release: str, target: Path, found: list, rejected: list[dict], sou
 
 
 if __name__ == "__main__":
-    run(main, reads=("data.endpoint_url", "data.preset", "data.url", "preprocess"))
+    run(main, reads=("preprocess",))

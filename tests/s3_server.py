@@ -139,7 +139,7 @@ def simulate(folder: Path, release: str, n_participants: int, tasks: tuple[str, 
     """Write a small simulated release as BIDS, of participants who have all of `tasks`, and return its folder."""
     from hbn import params
     from hbn.data.bids import Recording
-    from hbn.sources.source import SimulatedSource
+    from hbn.sources.simulated import SimulatedSource
 
     p = params.load(REPOSITORY / "params.yaml").simulator.model_copy(update=simulator)
     source = SimulatedSource(release, p)

@@ -11,7 +11,7 @@ import preprocess
 from hbn import params
 from hbn.data import bids, cleaning
 from hbn.files import sha256, write_tsv
-from hbn.sources.source import write_set
+from hbn.sources.simulated import write_set
 
 SFREQ_HZ = 250
 

@@ -1,22 +1,54 @@
-"""Recordings spread over this machine's processors, or over the machines of a Dask cluster."""
+"""Work side by side: in threads where it waits, in processes where it computes, or on a Dask cluster."""
 
 import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed
 
 from hbn import params
 from hbn.files import HbnError, digest, sha256
-from hbn.stage import in_parallel
+from hbn.stage import end_with
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 10  # for the scheduler's first answer
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
-def in_order(jobs: Iterable[tuple], execution: params.Exec) -> Iterator:
-    """Results of joblib's delayed `jobs`, in their order.
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> list[Result]:
+    """Results of `work` for each item, in any order; after an error, no other item is begun."""
+    left = list(items)
+    queue = iter(left)  # of which each thread takes the next
+
+    def several(_number: int) -> list[Result]:
+        try:
+            return [work(item) for item in queue]
+        finally:
+            left.clear()  # after an error, the others end with what they have under way
+
+    with ThreadPool(n_threads) as pool:
+        return list(chain.from_iterable(pool.imap_unordered(several, range(n_threads))))
+
+
+def in_processes(jobs: Iterable[tuple], n_workers: int, in_order: bool = True) -> Iterator[Any]:
+    """Results of `jobs`, each a function and its arguments, in their order or as they come.
+
+    The worker processes end when this process is killed: left to themselves they idle for minutes, and write beside
+    the next run what was under way.
+    """
+    return_as = "generator" if in_order else "generator_unordered"
+    parallel = Parallel(n_workers, "loky", return_as, initializer=end_with, initargs=(os.getpid(),))
+    return parallel(delayed(function)(*arguments) for function, *arguments in jobs)
+
+
+def in_order(jobs: Iterable[tuple], execution: params.Exec) -> Iterator[Any]:
+    """Results of `jobs`, each a function and its arguments, in their order.
 
     They run in exec.workers processes or, with exec.dask_scheduler, on whatever workers that scheduler has
     or gets: these must see this folder under the same name, for results are files in it. What a worker had
@@ -24,7 +56,7 @@ def in_order(jobs: Iterable[tuple], execution: params.Exec) -> Iterator:
     """
     if execution.dask_scheduler:
         return _on_cluster(jobs, execution.dask_scheduler)
-    return in_parallel(execution.workers, return_as="generator")(jobs)
+    return in_processes(jobs, execution.workers)
 
 
 def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
@@ -46,8 +78,8 @@ def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
             for name in [name for name in sys.modules if name.partition(".")[0] == "hbn"]:
                 del sys.modules[name]
         os.chdir(here)
-        function, positional, named = pickle.loads(job)
-        return function(*positional, **named)
+        function, *arguments = pickle.loads(job)
+        return function(*arguments)
 
     try:
         client = Client(address, timeout=TIMEOUT_S, set_as_default=False)

@@ -14,8 +14,8 @@ from hbn.files import HbnError, existing
 PRESETS = {
     "hbn": "s3://fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_{release}",
     "openneuro": "s3://openneuro.org/{accession}",
-    "challenge": "s3://nmdatasets/NeurIPS2025/{release}_L100_bdf",
-    "challenge-mini": "s3://nmdatasets/NeurIPS2025/{release}_mini_L100_bdf",
+    "challenge": "s3://nmdatasets/NeurIPS25/{release}_L100_bdf",
+    "challenge-mini": "s3://nmdatasets/NeurIPS25/{release}_mini_L100_bdf",
     "simulated": "simulated://{release}",
 }
 
@@ -212,7 +212,7 @@ class Params(Section):
         places = {"data.url": self.data.url, "simulator.metadata_dir": f"{metadata}/{{release}}" if metadata else ""}
         for key, place in places.items():
             for release in self.data.releases if place and "://" not in place else ():
-                folder = Path(place.replace("{release}", release))
+                folder = Path(place.replace("{release}", release)).expanduser()
                 if folder.resolve().is_relative_to(Path("data/raw").resolve()):
                     raise ValueError(f"{key}: {folder} is in data/raw, which fetch empties; move it somewhere else")
         return self

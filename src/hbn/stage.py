@@ -15,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-from joblib import Parallel
 from tqdm import tqdm
 
 from hbn import params
@@ -71,7 +70,7 @@ def alone(script: str) -> Iterator[None]:
         raise HbnError("the dvc that started this is gone")
     if sys.platform == "linux":  # at once; elsewhere, and for what has ended by now, within a moment
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    _end_with(parent)
+    end_with(parent)
     with open(script) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,12 +95,6 @@ def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
     return seen
 
 
-def in_parallel(n_jobs: int, return_as: str) -> Parallel:
-    """Joblib's worker processes, which end when this process is killed (left to themselves they idle for
-    minutes, and write beside the next run what was under way)."""
-    return Parallel(n_jobs, "loky", return_as, initializer=_end_with, initargs=(os.getpid(),))
-
-
 def progress(work: Iterable | None = None, **about) -> tqdm:
     """A progress bar (arguments as of tqdm); where there is no terminal, in the log of a queue or cluster, a line a
     minute."""
@@ -121,7 +114,7 @@ class _LogFile(io.StringIO):
         return len(text)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process a moment after its parent's end."""
 
     def watch() -> None:
@@ -130,14 +123,6 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def data_source(data: SimpleNamespace) -> str:
-    """What metrics files name as the origin of their numbers: any server may have buckets of well-known names."""
-    url = data.url or params.PRESETS[data.preset]
-    if url.startswith("simulated://"):
-        return "simulated"
-    return f"{url} at {data.endpoint_url}" if data.endpoint_url and url.startswith("s3://") else url
 
 
 def checkout() -> Path:

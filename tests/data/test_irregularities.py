@@ -16,7 +16,7 @@ from hbn import params
 from hbn.data import bids, cleaning, events
 from hbn.files import read_json, read_tsv, write_json, write_text, write_tsv
 from hbn.simulator import people
-from hbn.sources.source import SimulatedSource
+from hbn.sources.simulated import SimulatedSource
 from hbn.stage import view
 
 P = params.load()

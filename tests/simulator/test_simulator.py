@@ -9,7 +9,7 @@ from hbn.data import bids, cleaning, events
 from hbn.data.bids import CHANNELS, FACTORS, Recording
 from hbn.files import read_json, read_tsv
 from hbn.simulator import ceiling, eeg, people
-from hbn.sources import source as sources
+from hbn.sources import simulated as sources
 
 P = params.load(REPOSITORY / "params.yaml").simulator
 QUICK = P.model_copy(update={"sfreq_hz": 100})

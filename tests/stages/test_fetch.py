@@ -11,8 +11,10 @@ from joblib.externals.loky import get_reusable_executor
 import fetch
 from hbn import params, stage
 from hbn.data.bids import Recording
-from hbn.files import HbnError, read_json, read_tsv, sha256
-from hbn.sources import source as sources
+from hbn.data.manifest import OWN_FILES
+from hbn.files import HbnError, md5, read_json, read_tsv, sha256
+from hbn.sources import folder, plan, simulated
+from hbn.sources.transfer import CHECKSUMS
 
 QUICK = {"sfreq_hz": 100, "lead_in_s": 4.0}
 
@@ -45,18 +47,18 @@ def tree(root) -> dict[str, str]:
 def test_the_manifest_is_true_and_adding_a_participant_changes_nothing_else(settings, tmp_path, monkeypatch):
     fetch.main(settings(2), "R1")
     few = tree(tmp_path / "data/raw/R1")
-    manifest = {row["path"]: row["sha256"] for row in read_tsv(tmp_path / "data/raw/R1/manifest.tsv")}
-    assert manifest == {path: sha for path, sha in few.items() if path not in fetch.OWN_FILES}
+    manifest = {row["path"]: row["md5"] for row in read_tsv(tmp_path / "data/raw/R1/manifest.tsv")}
+    assert manifest == {path: md5(tmp_path / "data/raw/R1" / path) for path in few if path not in OWN_FILES}
     assert {path for path in few if path.startswith("task-")} == {"task-RestingState_eeg.json"}  # what was chosen
 
     written = []
-    write = sources.SimulatedSource.write
+    write = simulated.SimulatedSource.write
     monkeypatch.setattr(
-        sources.SimulatedSource, "write", lambda self, path, to: (written.append(path), write(self, path, to))[1]
+        simulated.SimulatedSource, "write", lambda self, path, *to: (written.append(path), write(self, path, *to))[1]
     )
     fetch.main(settings(3), "R1")
     more = tree(tmp_path / "data/raw/R1")
-    assert {path: sha for path, sha in few.items() if path not in fetch.OWN_FILES}.items() <= more.items()
+    assert {path: sha for path, sha in few.items() if path not in OWN_FILES}.items() <= more.items()
     assert len({path.split("/")[0] for path in written}) == 1  # only the new participant was made
     fetch.main(settings(2), "R1")
     assert tree(tmp_path / "data/raw/R1") == few
@@ -64,42 +66,40 @@ def test_the_manifest_is_true_and_adding_a_participant_changes_nothing_else(sett
 
 
 def test_an_interrupted_fetch_leaves_no_half_file_and_goes_on(settings, tmp_path, monkeypatch):
-    write, calls = sources.SimulatedSource.write, []
+    write, calls = simulated.SimulatedSource.write, []
 
-    def breaks(self, path, destination):
+    def breaks(self, path, destination, *told):
         calls.append(path)
         if len(calls) == 9:
             destination.write_bytes(b"half")
             raise ConnectionError("lost")
-        write(self, path, destination)
+        write(self, path, destination, *told)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.SimulatedSource, "write", breaks)
+        patch.setattr(simulated.SimulatedSource, "write", breaks)
         with pytest.raises(ConnectionError):
             fetch.main(settings(2), "R1")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"half"]
     calls.clear()
-    monkeypatch.setattr(sources.SimulatedSource, "write", lambda *a: (calls.append(a[1]), write(*a))[1])
+    monkeypatch.setattr(simulated.SimulatedSource, "write", lambda *a: (calls.append(a[1]), write(*a))[1])
     fetch.main(settings(2), "R1")
-    assert (
-        len(calls) == len(tree(tmp_path / "data/raw/R1")) - len(fetch.OWN_FILES) - 8
-    )  # eight files were already there
+    assert len(calls) == len(tree(tmp_path / "data/raw/R1")) - len(OWN_FILES) - 8  # eight files were already there
 
 
 def test_after_an_error_no_other_file_is_begun(settings, tmp_path, monkeypatch, threads_end):
     fetch.main(settings(2), "R1")
     (tmp_path / "data/raw/R1").rename(tmp_path / "source")
-    begun, raised, write = [], threading.Event(), sources.FolderSource.write
+    begun, raised, write = [], threading.Event(), folder.FolderSource.write
 
-    def failing(self, path, destination):
+    def failing(self, path, *to):
         if threading.current_thread() is not threading.main_thread():
             begun.append(path)
             if len(begun) == 1:
                 raise HbnError("no such luck")
             raised.wait(20)
-        return write(self, path, destination)
+        return write(self, path, *to)
 
-    monkeypatch.setattr(sources.FolderSource, "write", failing)
+    monkeypatch.setattr(folder.FolderSource, "write", failing)
     p = settings(2, url=str(tmp_path / "source"))
     p.exec = p.exec.model_copy(update={"transfers": 3})
     with pytest.raises(HbnError, match="no such luck"):
@@ -116,10 +116,10 @@ def test_damage_in_the_scratch_store_is_noticed_by_the_recorded_checksum(setting
     content = bytearray(victim.read_bytes())
     content[1000] ^= 1
     victim.write_bytes(content)
-    with open(tmp_path / ".scratch" / fetch.CHECKSUMS, "a") as record:
+    with open(tmp_path / ".scratch" / CHECKSUMS, "a") as record:
         record.write("half a li")  # as the loss of power may leave it
     with monkeypatch.context() as patch:
-        patch.setattr(sources.SimulatedSource, "write", lambda *_: 1 / 0)
+        patch.setattr(simulated.SimulatedSource, "write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fetch.main(settings(1), "R1")
     assert tree(tmp_path / "data/raw/R1").items() <= right.items()  # nothing damaged has its final name
@@ -161,18 +161,19 @@ def test_what_is_no_release_deletes_nothing(settings, tmp_path, release):
 
 
 def test_availability_is_not_trusted(settings, tmp_path):
-    common, recordings = fetch.sort_paths(
+    listing = plan.sort_paths(
         [
             "participants.tsv",
             "sub-B/eeg/sub-B_task-RestingState_eeg.set",
             "sub-A/eeg/sub-A_task-RestingState_events.tsv",
         ]
     )
-    assert common == ["participants.tsv"]
-    assert list(recordings) == [Recording("sub-B", "RestingState", None)]  # sub-A has no signal
+    assert listing.common == ["participants.tsv"]
+    assert list(listing.recordings) == [Recording("sub-B", "RestingState", None)]  # sub-A has no signal
     table = [{"participant_id": "sub-A"}, {"participant_id": "sub-B"}]
     data = SimpleNamespace(tasks=["RestingState"], n_participants=0, participants=[], select="by_id")
-    rows = {row["participant_id"]: (row["chosen"], row["reason"]) for row in fetch.select(table, recordings, data)}
+    made = plan.make_plan("R1", data, listing, table)
+    rows = {row["participant_id"]: (row["chosen"], row["reason"]) for row in made.selection}
     assert rows == {"sub-A": ("no", "no recording of data.tasks"), "sub-B": ("yes", "number 1 of 1, by_id")}
 
 
@@ -206,7 +207,7 @@ def test_a_placeholder_is_recognised_by_its_content(settings, tmp_path, kind):
         recording.symlink_to(pointer)
     else:
         recording.write_text(pointer if kind == "pointer" else "x")
-    with pytest.raises(HbnError, match=r"placeholder.*datalad get sub-.*preset: hbn"):
+    with pytest.raises(HbnError, match=r"R1/sub-.*_eeg.set is a placeholder.*`datalad get sub-"):
         fetch.main(settings(1, url=str(tmp_path) + "/{release}"), "R1")
 
 
@@ -240,9 +241,10 @@ def test_a_full_disk_is_refused_before_any_transfer(settings, tmp_path, monkeypa
     ],
 )
 def test_names_that_are_not_bids_are_left_out(path):
-    common, recordings = fetch.sort_paths([path, "participants.tsv"])
-    assert common == ["participants.tsv"]
-    assert not recordings
+    listing = plan.sort_paths([path, "participants.tsv"])
+    assert listing.common == ["participants.tsv"]
+    assert not listing.recordings
+    assert list(listing.unused) == [path]
 
 
 def test_a_folder_named_from_the_checkout_is_found_from_a_temporary_experiment(settings, tmp_path, monkeypatch):
@@ -257,7 +259,10 @@ def test_a_folder_named_from_the_checkout_is_found_from_a_temporary_experiment(s
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"id\tsex\nsub-A\tF\n", "a row without participant_id"), (b"participant_id\nsub-\xe4\n", "no table in UTF-8")],
+    [
+        (b"id\tsex\nsub-A\tF\n", "has no column participant_id; it has id, sex"),
+        (b"participant_id\nsub-\xe4\n", "no table in UTF-8"),
+    ],
 )
 def test_an_unreadable_table_of_participants_is_told(settings, tmp_path, content, said):
     fetch.main(settings(1), "R1")

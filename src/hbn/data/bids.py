@@ -3,14 +3,14 @@
 import re
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
-from hbn.files import HbnError, read_tsv
+from hbn.files import HbnError
 
 FACTORS = ("p_factor", "attention", "internalizing", "externalizing")
 CHANNELS = (*(f"E{i}" for i in range(1, 129)), "Cz")
@@ -30,12 +30,13 @@ class Recording:
     participant_id: str  # with its 'sub-'
     task: str
     run: int | None
+    # File name up to the suffix, such as sub-X_task-T_run-1. BIDS allows run-01, which is the same recording.
+    stem: str = field(compare=False, default="")
 
-    @property
-    def stem(self) -> str:
-        """File name up to the suffix, such as sub-X_task-RestingState."""
-        run = "" if self.run is None else f"_run-{self.run}"
-        return f"{self.participant_id}_task-{self.task}{run}"
+    def __post_init__(self):
+        if not self.stem:
+            run = "" if self.run is None else f"_run-{self.run}"
+            object.__setattr__(self, "stem", f"{self.participant_id}_task-{self.task}{run}")
 
     @property
     def folder(self) -> str:
@@ -54,22 +55,12 @@ class Recording:
         match = _NAME.fullmatch(name)
         if not match or folder not in ("", f"{match['participant']}/eeg"):
             raise HbnError(f"{path!r} is not the path of an HBN recording (sub-ID/eeg/sub-ID_task-TASK[_run-N]_...)")
-        return cls(match["participant"], match["task"], int(match["run"]) if match["run"] else None)
+        run = int(match["run"]) if match["run"] else None
+        return cls(match["participant"], match["task"], run, name.rpartition("_")[0])
 
     def is_selected(self, tasks: list[str]) -> bool:
         """Whether `tasks` names this recording's task, or this very run as task_run."""
         return self.task in tasks or self.column in tasks
-
-
-@dataclass(frozen=True)
-class Participant:
-    """One row of participants.tsv."""
-
-    participant_id: str
-    release: str
-    sex: str | None  # 'F' or 'M'
-    age_years: float | None
-    factors: dict[str, float] | None  # all four, or none (participants aged 18 and over)
 
 
 def factor_values(participants: list[dict[str, str]]) -> np.ndarray:
@@ -94,38 +85,6 @@ class Signal:
 
     data_uv: np.ndarray  # float32 (C, T), channels in the order of CHANNELS
     sfreq_hz: float
-
-
-def read_participants(root: Path | str, release: str) -> list[Participant]:
-    """Rows of <root>/participants.tsv in file order.
-
-    Raises HbnError for a missing column, a malformed id, an id that stands twice, a sex that is
-    none of F, M and n/a, or an age or factor that is not a number; a participant with some factors
-    only counts as having none.
-    """
-    path = Path(root) / "participants.tsv"
-    found: dict[str, Participant] = {}
-    for number, row in enumerate(read_tsv(path), start=2):
-        where = f"{path}, line {number}"
-        for column in ("participant_id", "sex", "age", *FACTORS):
-            if row.get(column) is None:
-                raise HbnError(f"{where}: no value in column {column!r}")
-        name = row["participant_id"]
-        if not re.fullmatch(r"sub-[A-Za-z0-9]+", name):
-            raise HbnError(f"{where}: participant_id {name!r} should look like sub-NDARAC904DMU")
-        if name in found:
-            raise HbnError(f"{where}: {name} stands twice")
-        if row["sex"] not in ("F", "M", "n/a"):
-            raise HbnError(f"{where}, column sex: {row['sex']!r} should be F, M or n/a")
-        values = {factor: _number(row[factor], f"{where}, column {factor}") for factor in FACTORS}
-        found[name] = Participant(
-            participant_id=name,
-            release=release,
-            sex=None if row["sex"] == "n/a" else row["sex"],
-            age_years=_number(row["age"], f"{where}, column age"),
-            factors=None if None in values.values() else values,
-        )
-    return list(found.values())
 
 
 def recordings(root: Path | str) -> list[tuple[Recording, Path]]:
@@ -199,15 +158,3 @@ def _without_set_events():
     import mne
 
     return mock.patch("mne.io.eeglab.eeglab._read_annotations_eeglab", return_value=mne.Annotations([], [], []))
-
-
-def _number(text: str, where: str) -> float | None:
-    if text in ("n/a", ""):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise HbnError(f"{where}: {text!r} is not a number")
-    return value

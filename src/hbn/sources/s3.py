@@ -1,200 +1,257 @@
-"""Objects of an S3 bucket: listed and opened, one request at a time."""
+"""A release in an S3 bucket: listed once, each object resumed after a break, verified, never half-written."""
 
+import errno
+import fcntl
+import hashlib
+import io
+import logging
 import os
 import re
-import ssl
-import threading
-from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import shutil
+import time
+from collections.abc import Callable
 from functools import cached_property
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
-from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
-from xml.etree import ElementTree
+from pathlib import Path
+from typing import Any
 
-from hbn.files import HbnError
+from hbn.data.bids import Recording
+from hbn.files import HbnError, digest, read_json, write_json
+from hbn.parallel import in_threads
+from hbn.sources.bucket import CHUNK_BYTES, Bucket, Passing
 
-REASON_BYTES = 1 << 16  # of the answer that says why there is none
-SIGNED_FOR_S = 3600
-MAY_PASS = (408, 429)  # among the HTTP statuses below 500
+log = logging.getLogger(__name__)
+# What ETags are: of the content, or of the MD5s of its parts; some servers have others.
+MD5, MD5_OF_PARTS = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{32}-([0-9]{1,5})")
+PART_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512, 1024)  # of usual programs; the AWS tools' is 8
+SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
+TRIES = 12  # in a row, without a byte gained
+MISMATCHES = 3
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
 
 
-class Bucket:
-    """The objects below a prefix, by the rest of their key; many threads may ask, each on a connection that it keeps.
+class Mismatch(HbnError):
+    """What arrived is not what the bucket listed."""
 
-    Nothing is asked again. Raises OSError or HTTPException for what may pass, HbnError for what will not.
-    Requests are signed where the standard chain of AWS finds credentials; `public` does not look for any.
-    (Asked through s3fs, large files would take twice the time, and small ones half as much again.)
+    def __init__(self, message: str, md5: str = ""):
+        super().__init__(message)
+        self.md5 = md5
+
+
+class S3Source:
+    """A BIDS release below a prefix of a bucket (a `Source`).
+
+    The listing is kept in `scratch`, so that no request is made while all that is wanted is there; `refresh` asks the
+    bucket again. Partial files stay in `scratch` and are continued.
     """
 
-    def __init__(self, url: str, endpoint_url: str, public: bool, timeout_s: float):
-        self.name, _, prefix = url.removeprefix("s3://").partition("/")
-        if not self.name:
-            raise HbnError(f"data.url: {url!r} names no bucket; it should look like s3://bucket/prefix_{{release}}")
-        self.folder = f"{prefix}/" if prefix else ""
-        self.endpoint_url, self.public, self.timeout_s = endpoint_url.rstrip("/"), public, timeout_s
-        self.own = threading.local()  # the connection of each thread
+    computes = False
 
-    def pages(self) -> Iterator[dict[str, tuple[int, str]]]:
-        """Size in bytes and ETag of the objects by path, a page of the listing at a time."""
-        token: str | None = ""
-        while token is not None:
-            with self._response(self.page_address(token), {}, self.folder) as response:
-                content = response.read()
+    def __init__(self, url: str, endpoint_url: str, public: bool, scratch: Path, timeout_s: float, limit_h: float):
+        self.url = url.rstrip("/")
+        self.bucket = Bucket(self.url, endpoint_url, public, timeout_s, limit_h)
+        self.limit_h, self.deadline_s = limit_h, time.monotonic() + limit_h * 3600
+        self.partial = scratch / "partial"
+        self.saved = scratch / "listings" / f"{digest([self.url, endpoint_url])}.json"
+        self.is_saved = self.saved.exists()
+
+    @cached_property
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Size in bytes and ETag of every file of the release, by path."""
+        if self.is_saved:
+            return {path: (size, etag) for path, (size, etag) in read_json(self.saved).items()}
+        files = self._persist("the listing", self._list)
+        if "participants.tsv" not in files:
+            what = f"{len(files)} files are listed there, no participants.tsv" if files else "nothing is listed there"
+            raise HbnError(
+                f"{self.url}/ is no BIDS release: {what}; check data.releases, or name the place of the release in "
+                "data.url, such as s3://bucket/prefix_{release} or a local folder"
+            )
+        write_json(self.saved, files)
+        return files
+
+    def refresh(self) -> None:
+        """Forget the saved listing."""
+        self.is_saved = False
+        self.__dict__.pop("files", None)
+
+    def paths(self) -> list[str]:
+        return sorted(self.files)
+
+    def size(self, path: str) -> int:
+        return self.files[path][0]
+
+    def fingerprint(self, path: str) -> str:
+        return digest([self.url, path, *self.files[path]])
+
+    def checksum(self, path: str) -> str | None:
+        """The ETag, if that is the MD5 of the content, and not of its parts.
+
+        Of an object that AWS KMS encrypts it is neither, but this only the answer to its request tells:
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
+        """
+        etag = self.files[path][1]
+        return etag if MD5.fullmatch(etag) else None
+
+    def check(self, path: str) -> None:
+        """A listing shows nothing of the content."""
+
+    def facts(self, chosen: list[Recording]) -> dict:
+        return {}
+
+    def rate(self, paths: list[str], n_threads: int) -> tuple[float, int]:
+        """Receive the beginnings of the longest files, several at once, without keeping them."""
+        longest = sorted(paths, key=self.size)[-n_threads:]
+        started_s = time.monotonic()
+        n_bytes = sum(in_threads(self._sample, longest, n_threads))
+        return n_bytes / (time.monotonic() - started_s), n_bytes
+
+    def write(self, path: str, destination: Path, progress: Callable[[int], None] = lambda n: None) -> str:
+        """Download to `destination`, going on with what an earlier run has left; its MD5."""
+        if self.size(path) <= CHUNK_BYTES:  # not worth continuing
+            with open(destination, "w+b", buffering=0) as file:
+                return self._complete(path, file, progress)
+        part = self.partial / self.fingerprint(path)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        file = open(part, "a+b", buffering=0)  # noqa: SIM115
+        if not _is_ours(file, part):  # another process is fetching the same object
+            file.close()
+            file = open(destination, "w+b", buffering=0)  # noqa: SIM115
+        with file:
+            md5 = self._complete(path, file, progress)
+            shutil.move(file.name, destination)
+        return md5
+
+    def _complete(self, path: str, file: io.FileIO, progress: Callable[[int], None]) -> str:
+        """Download what is lacking, however often the connection breaks, until the content is right; its MD5."""
+        failures = mismatches = 0
+        seen = ""  # the MD5 of what did not match
+        progress(file.seek(0, os.SEEK_END))
+        while True:
+            start = file.tell()
             try:
-                page = ElementTree.fromstring(content)
-                objects = [
-                    [one.findtext(f"{{*}}{name}", "") for name in ("Key", "Size", "ETag")]
-                    for one in page.iterfind("{*}Contents")
-                ]
-                found = {
-                    unquote_plus(key)[len(self.folder) :]: (int(size), etag.strip('"')) for key, size, etag in objects
-                }
-            except (ElementTree.ParseError, ValueError) as error:
-                raise ConnectionError(f"a damaged page of the listing arrived ({error})") from None
-            yield found
-            token = page.findtext("{*}NextContinuationToken")
-            if token is None and page.findtext("{*}IsTruncated") == "true":
-                raise HbnError(
-                    f"s3://{self.name}: the server does not say how its listing goes on (ListObjectsV2); "
-                    "copy the release to a folder with its own program, and name that in data.url"
-                )
+                self._receive(path, file, progress)
+                return self._verified(path, file, seen)
+            except Mismatch as error:
+                problem, mismatches, seen = error, mismatches + 1, error.md5
+                progress(-file.tell())
+                file.seek(0)
+                file.truncate()
+                if mismatches == MISMATCHES:
+                    raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
+            except Passing as error:
+                problem = error
+            failures = 1 if file.tell() > start else failures + 1
+            self._pause(failures, problem, path)
 
-    def open(self, path: str, headers: dict[str, str]) -> AbstractContextManager[HTTPResponse]:
-        """An object on its way."""
-        return self._response(self.address(path), headers, f"{self.folder}{path}")
+    def _receive(self, path: str, file: io.FileIO, progress: Callable[[int], None]) -> None:
+        """Append the bytes that are lacking."""
+        n_bytes, etag = self.files[path]
+        if file.tell() < n_bytes:
+            for chunk in self.bucket.read(path, file.tell(), etag):
+                if file.write(chunk) != len(chunk):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                progress(len(chunk))
+                self._within_limit()
+                if file.tell() > n_bytes:
+                    break
+        if file.tell() < n_bytes:
+            raise Passing(f"the connection ended after {file.tell()} of {n_bytes} bytes")
 
-    def address(self, path: str) -> str:
-        """The URL of an object, signed if need be."""
-        key = f"{self.folder}{path}"
-        return self._signed("get_object", Key=key) if self.signer else f"{self._host}/{quote(key)}"
+    def _verified(self, path: str, file: io.FileIO, seen: str) -> str:
+        """The MD5 of a file that has the size and the content that are listed; else raises Mismatch.
 
-    def page_address(self, token: str) -> str:
-        """The URL of a page of the listing, signed if need be; the first one's token is empty."""
-        if self.signer:
-            more = {"ContinuationToken": token} if token else {}
-            return self._signed("list_objects_v2", Prefix=self.folder, EncodingType="url", **more)
-        query = {"list-type": "2", "encoding-type": "url", "prefix": self.folder}
-        query |= {"continuation-token": token} if token else {}
-        return f"{self._host}/?{urlencode(query)}"
+        An upload in parts of an unusual size can only be compared with what arrived before (its MD5 is `seen`).
+        """
+        n_bytes, etag = self.files[path]
+        if file.tell() != n_bytes:
+            raise Mismatch(f"{self.url}/{path}: {file.tell()} bytes arrived, the bucket lists {n_bytes}")
+        md5, etags = digests(file, n_bytes, etag)
+        if not etags or etag in etags:  # an ETag of the server's own kind tells nothing
+            return md5
+        if md5 == seen and not MD5.fullmatch(etag):
+            log.warning("%s: the same content twice is taken for right", path)
+            return md5
+        if self._persist(path, lambda: self.bucket.is_encrypted_by_kms(path)):
+            return md5
+        arrived = " or ".join(etags)
+        raise Mismatch(f"{self.url}/{path}: the MD5 of what arrived is {arrived}, the bucket lists {etag}", md5)
 
-    @property
-    def _host(self) -> str:
-        """The bucket's URL: https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html."""
-        if self.endpoint_url:
-            return f"{self.endpoint_url}/{self.name}"
-        if "." in self.name:  # which the certificate of the other form does not cover
-            return f"https://s3.amazonaws.com/{self.name}"
-        return f"https://{self.name}.s3.amazonaws.com"
+    def _sample(self, path: str) -> int:
+        def receive() -> int:
+            n_bytes = 0
+            for chunk in self.bucket.read(path, 0, self.files[path][1], SAMPLE_BYTES):
+                n_bytes += len(chunk)
+            return n_bytes
 
-    @cached_property
-    def signer(self):
-        """The client of botocore, which knows all of Amazon's ways to give credentials; None without any."""
-        if self.public:
-            return None
-        from botocore.config import Config
-        from botocore.session import Session
+        return self._persist(path, receive)
 
-        with _unusable_credentials():
-            session = Session()
-            if session.get_credentials() is None:
-                return None
-            # Buckets made since 2020, and other servers, take no older version. No endpoint but data.endpoint_url,
-            # which the metrics name.
-            config = Config(signature_version="s3v4", ignore_configured_endpoint_urls=True)
-            return session.create_client("s3", endpoint_url=self.endpoint_url or None, config=config)
+    def _list(self) -> dict[str, tuple[int, str]]:
+        files = {}
+        for page in self.bucket.pages():
+            files |= page
+            self._within_limit()  # a server may send pages without end
+        return files
 
-    def _signed(self, operation: str, **parameters: str) -> str:
-        with _unusable_credentials():
-            return self.signer.generate_presigned_url(operation, {"Bucket": self.name, **parameters}, SIGNED_FOR_S)
+    def _persist(self, what: str, attempt: Callable[[], Any]) -> Any:
+        """What `attempt` returns, once it does."""
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except Passing as error:
+                failures += 1
+                self._pause(failures, error, what)
 
-    @contextmanager
-    def _response(self, address: str, headers: dict[str, str], key: str) -> Iterator[HTTPResponse]:
-        scheme, host, *target = urlsplit(address)
-        connection, target = self._connection(scheme, host), urlunsplit(["", "", *target])
-        try:
-            response = _ask(connection, target, headers)
-            if response.status not in (200, 206):
-                self._refuse(response, f"s3://{self.name}/{key}")
-            yield response
-            if not response.isclosed():
-                connection.close()
-        except BaseException:
-            connection.close()  # with what is left on the way
-            raise
-
-    def _refuse(self, response: HTTPResponse, what: str) -> None:
-        """Raise what the server says."""
-        status = response.status
-        said = re.findall(rb"<(?:Code|Message)>([ -;=-~]{1,300})<", response.read(REASON_BYTES))  # of S3's XML
-        words = f"HTTP status {status}" + "".join(f", {one.decode()}" for one in said)
-        if status == 404:
+    def _pause(self, failures: int, problem: Exception, what: str) -> None:
+        """Wait longer after each failure; HbnError after the last or past the time limit."""
+        if failures >= TRIES:
             raise HbnError(
-                f"{what} does not exist; check data.preset, data.url and data.releases "
-                "(if it was deleted since, fetch.py with --refresh lists anew)"
+                f"{self.url}: {what}: {problem}, {TRIES} times in a row; run again later, it goes on where it was"
             )
-        if status in (401, 403) and not self.signer:
+        pause_s = min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)
+        log.warning("%s: %s; again in %.1f s", what, problem, pause_s)
+        self._within_limit(pause_s)
+        time.sleep(pause_s)
+
+    def _within_limit(self, more_s: float = 0.0) -> None:
+        if time.monotonic() + more_s > self.deadline_s:
             raise HbnError(
-                f"{what}: access denied ({words}) to a request without credentials: a preset needs none; "
-                "for data.url, the AWS chain has none (environment, ~/.aws, role of the machine)"
+                f"{self.url}: not done within exec.transfer_limit_h = {self.limit_h:g}; run again to go on from there"
             )
-        if status in (401, 403):
-            raise HbnError(
-                f"{what}: access denied ({words}); check your AWS credentials, their region and data.url "
-                "(a public bucket of a server that does not know them needs none: unset them)"
-            )
-        if status < 500 and status not in MAY_PASS:
-            raise HbnError(f"{what}: {words}; check data.url, data.endpoint_url and AWS_DEFAULT_REGION")
-        raise ConnectionError(words)
-
-    def _connection(self, scheme: str, host: str) -> HTTPConnection:
-        """Of this thread."""
-        if not hasattr(self.own, "connection"):
-            proxy = "" if proxy_bypass(host) else getproxies().get("https", "")
-            if scheme == "http":
-                self.own.connection = HTTPConnection(host, timeout=self.timeout_s)
-            elif proxy:
-                self.own.connection = self._tunnel(host, urlsplit(proxy if "://" in proxy else f"http://{proxy}"))
-            else:
-                self.own.connection = HTTPSConnection(host, timeout=self.timeout_s, context=self.tls)
-        return self.own.connection
-
-    def _tunnel(self, host: str, proxy: SplitResult) -> HTTPSConnection:
-        """A connection through the proxy of `https_proxy`, without which the nodes of many clusters reach nothing."""
-        connection = HTTPSConnection(proxy.hostname, proxy.port or 80, timeout=self.timeout_s, context=self.tls)
-        user = unquote(proxy.netloc.rpartition("@")[0])
-        basic = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"}
-        connection.set_tunnel(host, headers=basic if user else {})
-        return connection
-
-    @cached_property
-    def tls(self) -> ssl.SSLContext:
-        bundle = os.environ.get("AWS_CA_BUNDLE")
-        try:
-            return ssl.create_default_context(cafile=bundle)
-        except OSError as error:
-            raise HbnError(f"AWS_CA_BUNDLE: {bundle} cannot be used ({error})") from None
 
 
-@contextmanager
-def _unusable_credentials() -> Iterator[None]:
-    """Half of them, a profile that is not there, a session that has ended."""
-    from botocore.exceptions import BotoCoreError
+def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
+    """The MD5 of a file, and what its ETag may be where `etag` is of this form; none where it is of no known form.
 
+    An object that was uploaded in N parts has the ETag "<MD5 of the MD5s of the parts>-N", which does not tell the
+    size of the parts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html.
+    """
+    in_parts = MD5_OF_PARTS.fullmatch(etag)
+    sizes = [mib << 20 for mib in PART_MIB if in_parts and int(in_parts[1]) == -(-n_bytes // (mib << 20))]
+    whole, parts = _md5(), [[] for _ in sizes]
+    file.seek(0)
+    for offset in range(0, n_bytes, 1 << 20):  # a divisor of every size
+        piece = file.read(1 << 20)
+        whole.update(piece)
+        for size, digests_of_parts in zip(sizes, parts, strict=True):
+            if offset % size == 0:
+                digests_of_parts.append(_md5())
+            digests_of_parts[-1].update(piece)
+    if MD5.fullmatch(etag):
+        return whole.hexdigest(), [whole.hexdigest()]
+    joined = [_md5(b"".join(part.digest() for part in own)) for own in parts]
+    unusual = ["unknown, for parts of this size are unusual"] if in_parts and not sizes else []
+    return whole.hexdigest(), [f"{one.hexdigest()}-{in_parts[1]}" for one in joined] + unusual
+
+
+def _md5(content: bytes = b""):
+    return hashlib.md5(content, usedforsecurity=False)
+
+
+def _is_ours(file: io.FileIO, path: Path) -> bool:
+    """Lock an open partial file; False when another process has it, or has just finished with it."""
     try:
-        yield
-    except BotoCoreError as error:
-        raise HbnError(f"data.url: {error}; check your AWS credentials") from error
-
-
-def _ask(connection: HTTPConnection, target: str, headers: dict[str, str]) -> HTTPResponse:
-    kept = connection.sock is not None
-    try:
-        connection.request("GET", target, headers=headers)
-        return connection.getresponse()
-    except ConnectionError:
-        if not kept:
-            raise
-        connection.close()  # the server has done so in the meantime
-        return _ask(connection, target, headers)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False

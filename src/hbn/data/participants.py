@@ -1,0 +1,102 @@
+"""participants.tsv as people write it: who the participants are, and what in the table was not understood."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hbn.data.bids import FACTORS
+from hbn.files import HbnError, read_tsv
+
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+OLDEST_YEARS = 120
+AT_MOST_NAMED = 3  # participants in one remark
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One row of participants.tsv."""
+
+    participant_id: str
+    release: str
+    sex: str | None  # 'F' or 'M'
+    age_years: float | None
+    factors: dict[str, float] | None  # all four, or none (participants aged 18 and over)
+
+
+def read_participants(root: Path | str, release: str, used: Iterable[str]) -> list[Participant]:
+    """The participants in `used` whom <root>/participants.tsv lists, in file order (see parse_participants)."""
+    path = Path(root) / "participants.tsv"
+    return parse_participants(read_tsv(path), str(path), release, used)[0]
+
+
+def parse_participants(
+    table: list[dict[str, str]], where: str, release: str, used: Iterable[str]
+) -> tuple[list[Participant], list[str]]:
+    """Participants in `used` of a table, in its order, and remarks on what was not understood about them.
+
+    Nothing is said of the others. A cell that is not understood is unknown; a participant with some factors only
+    has none. Raises HbnError without a column participant_id, and for an id that stands twice.
+    """
+    used, rows, remarks = set(used), {}, defaultdict(list)
+    for name, row in zip(participant_ids(table, where), map(_tidy, table), strict=True):
+        if name in rows:
+            raise HbnError(f"{where}: {name} stands twice in the column participant_id; keep the row that is right")
+        if name in used:
+            rows[name] = row
+    columns = set().union(*rows.values())
+    absent = [column for column in ("sex", "age", *FACTORS) if column not in columns] if rows else []
+
+    def understood(row: dict[str, str], column: str, meaning) -> str | float | None:
+        text = row.get(column, "n/a")
+        value = meaning(text)
+        if value is None and text != "n/a":
+            remarks[column, text].append(row["participant_id"])
+        return value
+
+    found = []
+    for name, row in rows.items():
+        factors = {factor: understood(row, factor, _number) for factor in FACTORS}
+        found.append(
+            Participant(
+                participant_id=name,
+                release=release,
+                sex=understood(row, "sex", lambda text: SEXES.get(text.lower())),
+                age_years=understood(row, "age", _age_years),
+                factors=None if None in factors.values() else factors,
+            )
+        )
+    said = [f"{where} has no column {column}: it counts as unknown for everyone" for column in absent]
+    for (column, text), names in remarks.items():
+        more = f" and {len(names) - AT_MOST_NAMED} more" if len(names) > AT_MOST_NAMED else ""
+        people = f"{', '.join(names[:AT_MOST_NAMED])}{more}"
+        said.append(f"{where}, column {column}: {text!r} of {people} is not understood and counts as unknown")
+    return found, said
+
+
+def participant_ids(table: list[dict[str, str]], where: str) -> list[str]:
+    """The id of each row, which may be empty; HbnError without a column of them."""
+    rows = list(map(_tidy, table))
+    if rows and "participant_id" not in rows[0]:
+        raise HbnError(f"{where} has no column participant_id; it has {', '.join(rows[0])}")
+    return [row["participant_id"] for row in rows]
+
+
+def _tidy(row: dict[str | None, str | None]) -> dict[str, str]:
+    """Cells without blanks around them, by the column's name in lower case; those of a short row are empty."""
+    return {name.strip().lower(): (cell or "").strip() for name, cell in row.items() if name is not None}
+
+
+def _age_years(text: str) -> float | None:
+    age_years = _number(text)
+    return age_years if age_years is not None and 0 <= age_years <= OLDEST_YEARS else None
+
+
+def _number(text: str) -> float | None:
+    """The number that a cell plainly is; a decimal comma is one."""
+    if not re.fullmatch(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", text):
+        return None
+    value = float(text.replace(",", "."))
+    return value if math.isfinite(value) else None

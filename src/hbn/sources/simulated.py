@@ -1,0 +1,262 @@
+"""The simulated cohort as a BIDS release, or simulated signals for real event tables; writers of .set and .bdf."""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from hbn import params
+from hbn.data.bids import CHANNELS, EEG_SUFFIXES, FACTORS, Recording, UnusableRecording
+from hbn.data.events import CONTRAST_CHANGE, read_events
+from hbn.data.manifest import SIMULATOR
+from hbn.data.participants import Participant, parse_participants
+from hbn.files import code_digest, digest, read_json, read_tsv, write_json, write_text, write_tsv
+from hbn.simulator import ceiling, eeg, people
+from hbn.sources.folder import FolderSource
+
+GENERATED_BY = {"Name": SIMULATOR, "Description": "Signals are simulated. No person was measured."}
+EVENT_COLUMNS = ["onset", "duration", "sample", "value", "event_code"]
+OWN_COLUMNS = {
+    CONTRAST_CHANGE: ["feedback"],
+    "surroundSupp": ["background", "foreground_contrast", "stimulus_cond"],
+}
+HBN_SFREQ_HZ = 500.0
+AFTER_END_S = 2.0  # recorded after the last event of a real event table without a duration
+
+
+class SimulatedSource:
+    """The simulated cohort, or simulated signals for a real metadata tree without any (a `Source`)."""
+
+    computes, is_saved = True, False
+
+    def __init__(self, release: str, p: params.Simulator):
+        self.release, self.p = release, p
+        self.metadata = FolderSource(Path(p.metadata_dir) / release) if p.metadata_dir else None
+        modules = ("simulator.people", "simulator.eeg", "data.bids", "data.events", "data.participants")
+        modules += ("sources.simulated",)
+        self.key = digest([p.model_dump(), release, code_digest(*modules)])
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, str]]:
+        """Participants by id."""
+        if self.metadata:
+            where, table = "participants.tsv", read_tsv(self.metadata.root / "participants.tsv")
+            present = {path.split("/")[0] for path in self.metadata.paths()}
+            table = map(_row, parse_participants(table, where, self.release, present)[0])
+        else:
+            table = people.participants_table(self.p.seed, self.release)
+        return {row["participant_id"]: row for row in table}
+
+    def paths(self) -> list[str]:
+        if self.metadata:
+            listed = [path for path in self.metadata.paths() if not path.endswith(("annex_sizes.tsv", *EEG_SUFFIXES))]
+            events = [path for path in listed if path.startswith("sub-") and path.endswith("_events.tsv")]
+            signals = [path.replace("_events.tsv", f"_eeg.{self.p.file_format}") for path in events]
+            return sorted({*listed, *signals, "dataset_description.json"})
+        names = ["participants.tsv", "dataset_description.json", "README"]
+        names += [f"task-{task}_eeg.json" for task in people.TASKS]
+        for row in self.rows.values():
+            for one in people.recordings_of(row):
+                suffixes = (f"eeg.{self.p.file_format}", "eeg.json", "channels.tsv", "events.tsv")
+                names += [f"{one.folder}/{one.stem}_{suffix}" for suffix in suffixes]
+        return sorted(names)
+
+    def refresh(self) -> None:
+        """Nothing is remembered."""
+
+    def size(self, path: str) -> None:
+        return None
+
+    def fingerprint(self, path: str) -> str:
+        return digest([self.key, path, self.metadata.fingerprint(self._origin(path)) if self.metadata else None])
+
+    def checksum(self, path: str) -> None:
+        return None
+
+    def check(self, path: str) -> None:
+        if self.metadata:
+            self.metadata.check(self._origin(path))
+
+    def rate(self, paths: list[str], n_threads: int) -> None:
+        return None
+
+    def write(self, path: str, destination: Path, progress: Callable[[int], None] = lambda n: None) -> None:
+        kind = path.rpartition("_")[2]
+        if path.startswith("sub-") and kind in ("eeg.set", "eeg.bdf"):
+            data_uv = self.signal_uv(Recording.of(path))
+            write = write_set if kind == "eeg.set" else write_bdf
+            write(destination, data_uv, self.p.sfreq_hz)
+        elif path.startswith("sub-") and kind == "events.tsv":
+            self._write_events(path, destination, progress)
+        elif path == "dataset_description.json":
+            write_json(destination, self._description())
+        elif self.metadata and path.endswith("_eeg.json") and self._rate_of(path) != self.p.sfreq_hz:
+            write_json(destination, read_json(self.metadata.root / path) | {"SamplingFrequency": self.p.sfreq_hz})
+        elif self.metadata:
+            self.metadata.write(path, destination, progress)
+        elif path == "participants.tsv":
+            write_tsv(destination, self.rows.values(), list(next(iter(self.rows.values()))))
+        elif kind == "channels.tsv":
+            rows = [{"name": name, "type": "EEG", "units": "uV"} for name in CHANNELS]
+            write_tsv(destination, rows, ["name", "type", "units"])
+        elif path == "README":
+            write_text(destination, "Simulated recordings in the form of HBN-EEG. No person was measured.\n")
+        else:
+            write_json(destination, self._sidecar(path))
+
+    def facts(self, chosen: list[Recording]) -> dict:
+        """The ceiling: what the best possible predictors reach on these recordings."""
+        trials = []
+        for one in chosen:
+            if one.task == CONTRAST_CHANGE:
+                trials += [(t["rt_s"], t.get("hand", "left")) for t in people.trials_of(self.events(one))]
+        names = sorted({one.participant_id for one in chosen})
+        result = people.factor_ceiling([people.person(self.rows[name]) for name in names], self.p)
+        if any(rt_s is not None for rt_s, _ in trials):
+            with threadpool_limits(1):
+                result |= ceiling.ceiling(trials, self.p)
+        return {"ceiling": result}
+
+    def events(self, recording: Recording) -> list[dict]:
+        """Events of a recording as the simulator takes them; the last one ends it."""
+        if self.metadata:
+            return self._real_events(recording)
+        one = people.person(self.rows[recording.participant_id])
+        return people.event_table(self.p.seed, one, recording, self.p.lead_in_s, self.p.resting_cycles)
+
+    def signal_uv(self, recording: Recording) -> np.ndarray:
+        """The EEG (C, T) of a recording, with the copy of the next run's block where there is one."""
+        blocks = [recording, next_run(recording)] if self._holds_copy(recording) else [recording]
+        one = people.person(self.rows[recording.participant_id])
+        with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
+            return np.concatenate(
+                [eeg.recording_uv(one, block, self.events(block), self.p) for block in blocks], axis=1
+            )
+
+    def _holds_copy(self, recording: Recording) -> bool:
+        return not self.metadata and people.has_copy_of_next(self.p.seed, recording)
+
+    def _description(self) -> dict:
+        about = {"Name": f"Simulated HBN-EEG - {self.release}", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
+        about |= {"License": "CC0", "Authors": ["The simulator of this repository"]}
+        if self.metadata and (place := self.metadata.root / "dataset_description.json").exists():
+            about = read_json(place)
+            about["Name"] = f"Simulated signals for {about.get('Name')}"
+        return about | {"GeneratedBy": [GENERATED_BY]}
+
+    def _write_events(self, path: str, destination: Path, progress: Callable[[int], None]) -> None:
+        if self.metadata:
+            return self._write_real_events(path, destination, progress)
+        recording = Recording.of(path)
+        rows = self.events(recording)
+        end_s, table = rows[-1]["onset_s"], rows[:-1]
+        if self._holds_copy(recording):
+            offset_s = round(end_s * self.p.sfreq_hz) / self.p.sfreq_hz
+            copied = self.events(next_run(recording))[:-1]
+            table = table + [{**row, "onset_s": row["onset_s"] + offset_s} for row in copied]
+        lines = []
+        for row in table:
+            sample = round(row["onset_s"] * self.p.sfreq_hz)
+            code = people.CODES.get(row["value"], row["value"])
+            lines.append({"onset": _number(sample / self.p.sfreq_hz), "sample": sample, "event_code": code, **row})
+        write_tsv(destination, lines, [*EVENT_COLUMNS, *OWN_COLUMNS.get(recording.task, [])])
+        return None
+
+    def _write_real_events(self, path: str, destination: Path, progress: Callable[[int], None]) -> None:
+        """As the real file is, but for the sample numbers where the simulated rate is another one."""
+        factor = self.p.sfreq_hz / self._rate_of(path.replace("_events.tsv", "_eeg.json"))
+        rows = read_tsv(self.metadata.root / path)
+        if factor == 1 or not rows or "sample" not in rows[0]:
+            return self.metadata.write(path, destination, progress)
+        for row in rows:
+            row["sample"] = _number(float(row["sample"]) * factor) if row["sample"] != "n/a" else "n/a"
+        return write_tsv(destination, rows, list(rows[0]))
+
+    def _rate_of(self, path: str) -> float:
+        """Sampling rate that a real sidecar states."""
+        return float(read_json(self.metadata.root / path).get("SamplingFrequency", HBN_SFREQ_HZ))
+
+    def _real_events(self, recording: Recording) -> list[dict]:
+        stem = self.metadata.root / recording.folder / recording.stem
+        try:
+            events = read_events(f"{stem}_events.tsv")
+        except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
+            events = []
+        known = [event for event in events if not math.isnan(event.onset_s)]
+        rows = [{"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback} for event in known]
+        duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
+        if not duration_s:
+            duration_s = max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S
+        return [*rows, {"onset_s": float(duration_s), "value": "end"}]
+
+    def _sidecar(self, path: str) -> dict:
+        facts = {"PowerLineFrequency": 60, "EEGReference": "Cz", "RecordingType": "continuous"}
+        facts |= {"SamplingFrequency": self.p.sfreq_hz, "SoftwareFilters": "n/a"}
+        if not path.startswith("sub-"):
+            return facts | {"TaskName": path.removeprefix("task-").removesuffix("_eeg.json")}
+        recording = Recording.of(path)
+        duration_s = self.events(recording)[-1]["onset_s"]
+        if self._holds_copy(recording):
+            duration_s += self.events(next_run(recording))[-1]["onset_s"]
+        return facts | {"TaskName": recording.task, "EEGChannelCount": len(CHANNELS), "RecordingDuration": duration_s}
+
+    def _origin(self, path: str) -> str:
+        """The metadata file that decides another: of a recording its event table."""
+        if path == "dataset_description.json" and not (self.metadata.root / path).exists():
+            return "participants.tsv"
+        stem, _, kind = path.rpartition("_eeg")
+        return f"{stem}_events.tsv" if path.startswith("sub-") and kind in EEG_SUFFIXES else path
+
+
+def _row(one: Participant) -> dict[str, str]:
+    """A participant as a row of participants.tsv, in which everything is understood."""
+    cells = {"age": one.age_years} | dict.fromkeys(FACTORS) | (one.factors or {})
+    return {"participant_id": one.participant_id} | {k: "n/a" if v is None else repr(v) for k, v in cells.items()}
+
+
+def _number(value: float) -> str:
+    """A time or sample as HBN writes it: no more digits than it takes."""
+    return f"{round(value, 4):.10g}"
+
+
+def next_run(recording: Recording) -> Recording:
+    return Recording(recording.participant_id, recording.task, recording.run + 1)
+
+
+def write_set(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
+    """Write (C, T) float32 as a single-file EEGLAB .set (MATLAB 5), the same bytes every time."""
+    from scipy.io import savemat
+
+    labels = np.array([(name,) for name in CHANNELS], dtype=[("labels", object)])
+    structure = {
+        **{"setname": "HBN", "nbchan": float(len(data_uv)), "trials": 1.0, "srate": float(sfreq_hz)},
+        **{"pnts": float(data_uv.shape[1]), "xmin": 0.0, "xmax": (data_uv.shape[1] - 1) / sfreq_hz, "ref": "Cz"},
+        **{"data": data_uv, "chanlocs": labels, "event": np.zeros((0, 0)), "epoch": np.zeros((0, 0))},
+        **{"icawinv": np.zeros((0, 0)), "icasphere": np.zeros((0, 0)), "icaweights": np.zeros((0, 0))},
+    }
+    with open(path, "w+b") as file:
+        savemat(file, {"EEG": structure})
+        file.seek(0)
+        file.write(b"MATLAB 5.0 MAT-file".ljust(116))  # savemat puts the date there
+
+
+def write_bdf(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
+    """Write (C, T) as 24-bit BDF (resolution below 0.1 nV per uV of range); padded to whole seconds."""
+    from datetime import time
+
+    from edfio import Bdf, BdfSignal
+
+    padding = -data_uv.shape[1] % round(sfreq_hz)
+    data_uv = np.pad(data_uv, ((0, 0), (0, padding)), mode="edge")
+    limit_uv = float(np.ceil(np.abs(data_uv).max() + 1))
+    signals = [
+        BdfSignal(
+            row.astype(np.float64), sfreq_hz, label=name, physical_dimension="uV", physical_range=(-limit_uv, limit_uv)
+        )
+        for row, name in zip(data_uv, CHANNELS, strict=True)
+    ]
+    with open(path, "wb") as file:
+        Bdf(signals, starttime=time(0, 0), recording=None).write(file)
