@@ -16,20 +16,20 @@ from base64 import b64encode
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import s3_server
 import s3fs
 import trustme
 from clone import REPOSITORY
-from fsspec.asyn import sync
 from ruamel.yaml import YAML
 
 import fetch
 from hbn import params, stage
-from hbn.files import HbnError, checksum, read_json, read_tsv, sha256, write_text
-from hbn.sources import s3, transfer
+from hbn.data.manifest import OWN_FILES
+from hbn.files import HbnError, md5, read_json, read_tsv, sha256, write_text
+from hbn.sources import bucket, s3
+from hbn.sources.transfer import CHECKSUMS
 
 KINDS = ("503", "drop", "truncate", "corrupt", "delay")
 HBN = "fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_R1"
@@ -44,8 +44,8 @@ def server(tmp_path_factory):
         bdf = s3_server.simulate(folder / "R1_bdf", "R1", 1, sfreq_hz=100, lead_in_s=4.0, file_format="bdf")
         one.upload(one.tree, HBN)
         one.upload(one.tree, "openneuro.org/ds005505")
-        one.upload(bdf, "nmdatasets/NeurIPS2025/R1_mini_L100_bdf")
-        one.upload(bdf, "nmdatasets/NeurIPS2025/R1_L100_bdf")
+        one.upload(bdf, "nmdatasets/NeurIPS25/R1_mini_L100_bdf")
+        one.upload(bdf, "nmdatasets/NeurIPS25/R1_L100_bdf")
         yield one
 
 
@@ -55,7 +55,7 @@ def settings(monkeypatch, tmp_path, threads_end):
     everything = params.load()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(transfer, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(s3, "FIRST_PAUSE_S", 0.01)
 
     def make(endpoint_url, limit_h=1.0, **data):
         data = {"preset": "hbn", "endpoint_url": endpoint_url, "tasks": ["RestingState"], "n_participants": 0} | data
@@ -91,6 +91,13 @@ class Proxy(ThreadingHTTPServer):
 class Passing(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_HEAD(self):
+        kms = self.server.fault(self.path, 0) == "kms"
+        self.send_response(200)
+        if kms:
+            self.send_header("x-amz-server-side-encryption", "aws:kms")
+        self.end_headers()
+
     def do_GET(self):
         self.server.requests.append(self.path)
         self.server.ranges += [self.headers["Range"]] if self.headers["Range"] else []
@@ -102,7 +109,8 @@ class Passing(BaseHTTPRequestHandler):
         if fault == "delay":
             time.sleep(1.5)
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream)
-        upstream.request("GET", self.path, headers={"Range": self.headers["Range"]} if self.headers["Range"] else {})
+        some = {"Range": self.headers["Range"]} if self.headers["Range"] and fault != "whole" else {}
+        upstream.request("GET", self.path, headers=some)
         answer = upstream.getresponse()
         body = bytearray(answer.read())
         upstream.close()
@@ -179,7 +187,7 @@ def proxy(*args, **keywords):
 
 def tree(root: Path) -> dict[str, str]:
     """SHA-256 of every file, but for what fetch adds; temporary files have a leading dot."""
-    files = [path for path in Path(root).rglob("*") if path.is_file() and path.name not in fetch.OWN_FILES]
+    files = [path for path in Path(root).rglob("*") if path.is_file() and path.name not in OWN_FILES]
     return {path.relative_to(root).as_posix(): sha256(path) for path in files}
 
 
@@ -202,7 +210,7 @@ def test_every_preset_by_its_public_prefix(server, settings, tmp_path, preset):
     manifest = read_tsv(tmp_path / "data/raw/R1/manifest.tsv")
     assert {row["path"] for row in manifest} == set(found)
     for row in manifest:  # what the server lists is the MD5
-        assert (row["md5"], row["sha256"]) == (checksum(tmp_path / "data/raw/R1" / row["path"], "md5")[4:], "n/a")
+        assert row["md5"] == md5(tmp_path / "data/raw/R1" / row["path"])
     if preset in ("hbn", "openneuro"):
         assert found == resting(server)
     assert any(path.endswith(".bdf" if "challenge" in preset else ".set") for path in found)
@@ -271,7 +279,7 @@ def test_a_recording_of_one_byte_is_no_recording(server, settings, tmp_path):
     for path in resting(server, 1):
         content = b"x" if path == recording else (server.tree / path).read_bytes()
         server.admin.pipe_file(f"{place}/{path}", content)
-    with pytest.raises(HbnError, match=f"{recording} is a placeholder at the source"):
+    with pytest.raises(HbnError, match=f"{recording} is a placeholder of 1 bytes at the source"):
         fetch.main(settings(server.url), "R4")
     assert not (tmp_path / "data/raw/R4" / recording).exists()
 
@@ -283,30 +291,21 @@ def test_a_public_bucket_is_asked_as_s3fs_would_ask_it(server, tmp_path, monkeyp
     names = ["participants.tsv", "sub-1/a b+c%20&d.tsv", "sub-1/ü.tsv", *(f"sub-{i}/x.tsv" for i in range(1100))]
     server.admin.pipe({f"{folder}/{name}": name.encode() for name in names})
     one, signed = (
-        transfer.S3Source(f"s3://{folder}", server.url, anonymous, tmp_path / str(anonymous), 5, 1)
+        s3.S3Source(f"s3://{folder}", server.url, anonymous, tmp_path / str(anonymous), 5, 1)
         for anonymous in (True, False)
     )
     assert one.paths() == sorted(names)
     assert one.files == signed.files
     for number, name in enumerate(names[:4]):
-        with one.turn(name):
-            one.write(name, tmp_path / str(number))
+        one.write(name, tmp_path / str(number))
         assert (tmp_path / str(number)).read_text() == name
 
     amazon = s3fs.S3FileSystem(anon=True)
     for preset in ("hbn", "openneuro", "challenge"):
-        bucket = s3.Bucket(params.PRESETS[preset], "", True, 5)
-        assert bucket.address("a b.tsv") == amazon.url(f"{bucket.name}/{bucket.folder}a b.tsv")
-        page = {"Bucket": bucket.name, "Prefix": bucket.folder, "ContinuationToken": "a/b+c="}
-        own, expected = (
-            urlsplit(address)
-            for address in (
-                bucket.page_address("a/b+c="),
-                sync(amazon.loop, amazon.s3.generate_presigned_url, "list_objects_v2", page),
-            )
-        )
-        assert (own.netloc, own.path) == (expected.netloc, f"{expected.path.rstrip('/')}/")
-        assert parse_qs(own.query) == parse_qs(expected.query)
+        asked = bucket.Bucket(params.PRESETS[preset], "", True, 5, 1)
+        server, in_its_name = asked.endpoint
+        place = server if in_its_name else f"{server}/{asked.name}"
+        assert amazon.url(f"{asked.name}/x.tsv").partition("?")[0] == f"{place}/x.tsv"
 
 
 def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings, tmp_path, monkeypatch):
@@ -329,13 +328,11 @@ def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings,
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys))
     fetch.main(lab, "R1")
     assert tree(tmp_path / "data/raw/R1") == resting(server)
-    saved = lambda: transfer.S3Source("s3://dvc-remote/lab/R1", server.url, False, tmp_path, 5, 1)  # noqa: E731
+    saved = lambda: s3.S3Source("s3://dvc-remote/lab/R1", server.url, False, tmp_path, 5, 1)  # noqa: E731
     assert "README" in saved().paths()
-    address = saved().bucket.address("README")
-    assert "AWS4-HMAC-SHA256" in address  # the older one, botocore's, new buckets of Amazon refuse
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys).replace(" = ", " = other"))
     with pytest.raises(HbnError, match=r"access denied \(HTTP status 403, InvalidAccessKeyId, .*; check your AWS"):
-        saved().sample("README")
+        saved().rate(["README"], 1)
 
 
 def test_what_kms_encrypts_has_no_md5_and_is_verified_by_its_record(server, settings, tmp_path, caplog):
@@ -349,9 +346,8 @@ def test_what_kms_encrypts_has_no_md5_and_is_verified_by_its_record(server, sett
         assert len(way.requests) == 1
         assert caplog.text.count("the scratch store is damaged") == 1
         server.admin.pipe_file("nmdatasets/empty/participants.tsv", b"")
-        source = transfer.S3Source("s3://nmdatasets/empty", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
-        with source.turn("participants.tsv"):
-            assert source.write("participants.tsv", tmp_path / "empty") == checksum(tmp_path / "empty", "md5")
+        source = s3.S3Source("s3://nmdatasets/empty", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        assert source.write("participants.tsv", tmp_path / "empty") == md5(tmp_path / "empty")
         assert "again in" not in caplog.text
     assert tree(tmp_path / "data/raw/R1") == resting(server)
 
@@ -361,7 +357,7 @@ def test_an_etag_that_is_no_md5_is_taken_as_it_is_and_verified_by_its_record(ser
         fetch.main(settings(way.url), "R1")
         assert tree(tmp_path / "data/raw/R1") == resting(server)
         manifest = read_tsv(tmp_path / "data/raw/R1/manifest.tsv")
-        assert {row["path"]: row["sha256"] for row in manifest} == resting(server)
+        assert {row["path"]: row["md5"] for row in manifest} == {p: md5(server.tree / p) for p in resting(server)}
         way.requests.clear()
         fetch.main(settings(way.url), "R1")
         assert way.requests == []
@@ -401,7 +397,7 @@ def test_the_estimate_tells_the_time_at_the_measured_rate(server, settings, tmp_
         pattern = r"about (\d+):(\d\d):(\d\d) at (\S+) MB/s, as measured on (\S+) MB of 4 files"
         said = re.search(pattern, caplog.text)
         hours, minutes, seconds, rate, measured = map(float, said.groups())
-        assert set(way.ranges) == {f"bytes=0-{transfer.SAMPLE_BYTES - 1}"}
+        assert set(way.ranges) == {f"bytes=0-{s3.SAMPLE_BYTES - 1}"}
         wanted = sum((server.tree / path).stat().st_size for path in resting(server)) / 1e6
         assert measured < wanted / 2
         assert hours * 3600 + minutes * 60 + seconds == pytest.approx(wanted / rate, abs=1)
@@ -436,10 +432,21 @@ def test_whatever_happens_on_the_way_every_file_is_right(server, settings, tmp_p
     assert tree(tmp_path / "data/raw/R1") == resting(server)
     assert not list((tmp_path / ".scratch/partial").iterdir())
     for said in (
-        *("HTTP status 503", "HTTP status 429", "HTTP status 500", "timed out", "a damaged page of the listing"),
-        *("the connection ended after", "the MD5 of what arrived is"),
+        *("HTTP status 503", "HTTP status 429", "HTTP status 500", "timed out"),
+        *("the connection broke", "the connection ended after", "the MD5 of what arrived is"),
     ):
         assert said in caplog.text
+
+
+def test_a_server_that_sends_whole_objects_only_is_asked_for_them(server, tmp_path, caplog):
+    content = random.Random(3).randbytes(2_000_000)
+    server.admin.pipe_file("nmdatasets/whole/participants.tsv", content)
+    faults = ("", "drop", "whole", "whole")  # the first is the listing
+    with proxy(server, lambda path, n: faults[len(way.requests) - 1]) as way:
+        source = s3.S3Source("s3://nmdatasets/whole", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        assert source.write("participants.tsv", tmp_path / "it") == md5(tmp_path / "it")
+    assert len(way.ranges) == 1
+    assert (tmp_path / "it").read_bytes() == content
 
 
 @pytest.mark.parametrize("when", ["before", "within"])
@@ -462,10 +469,9 @@ def test_small_files_are_waited_for_at_once(server, settings, tmp_path, when):
 
 def test_a_connection_that_was_closed_after_its_last_use_is_no_failure(server, tmp_path, caplog):
     with proxy(server, lambda path, n: "close") as way:
-        source = transfer.S3Source(f"s3://{HBN}", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        source = s3.S3Source(f"s3://{HBN}", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
         for name in ("README", "participants.tsv"):
-            with source.turn(name):
-                source.write(name, tmp_path / name)
+            source.write(name, tmp_path / name)
             assert (tmp_path / name).read_bytes() == (server.tree / name).read_bytes()
     assert "again in" not in caplog.text
 
@@ -473,7 +479,7 @@ def test_a_connection_that_was_closed_after_its_last_use_is_no_failure(server, t
 def test_what_the_bucket_tells_the_checksum_of_needs_no_record(server, settings, tmp_path):
     with proxy(server) as way:
         fetch.main(settings(way.url, n_participants=1), "R1")
-        assert not (tmp_path / ".scratch" / fetch.CHECKSUMS).exists()
+        assert not (tmp_path / ".scratch" / CHECKSUMS).exists()
         way.requests.clear()
         fetch.main(settings(way.url, n_participants=1), "R1")
         assert way.requests == []
@@ -485,13 +491,12 @@ def test_an_object_of_several_parts_is_verified_part_by_part(server, tmp_path, c
     server.admin.pipe_file("nmdatasets/parts/participants.tsv", content, chunksize=5 << 20)
     faults = ("drop", "truncate", "", "corrupt", "")
     with proxy(server, lambda path, n: "" if "list-type" in path else faults[n - 1]) as way:
-        source = transfer.S3Source("s3://nmdatasets/parts", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        source = s3.S3Source("s3://nmdatasets/parts", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
         assert re.fullmatch("[0-9a-f]{32}-3", source.files["participants.tsv"][1])
         partial = source.partial / source.fingerprint("participants.tsv")
         write_text(partial, "\0" * 1000)  # as the loss of power may leave it
-        with source.turn("participants.tsv"):
-            found = source.write("participants.tsv", tmp_path / "it")
-    assert found == f"sha256:{sha256(tmp_path / 'it')}"
+        found = source.write("participants.tsv", tmp_path / "it")
+    assert found == md5(tmp_path / "it")
     assert (tmp_path / "it").read_bytes() == content
     assert caplog.text.count("the MD5 of what arrived is") == 2
 
@@ -501,7 +506,7 @@ def test_parts_of_an_unusual_size_are_right_when_they_arrive_twice(server, tmp_p
     content = random.Random(2).randbytes(16_000_000)
     server.admin.pipe_file("nmdatasets/unusual/participants.tsv", content, chunksize=7_000_000)
     with proxy(server, lambda path, n: fault if n == 1 and "list-type" not in path else "") as way:
-        source = transfer.S3Source("s3://nmdatasets/unusual", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+        source = s3.S3Source("s3://nmdatasets/unusual", way.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
         source.write("participants.tsv", tmp_path / "it")
         assert len(way.requests) == 1 + (2 if right else 3)
     assert (tmp_path / "it").read_bytes() == content
@@ -509,7 +514,7 @@ def test_parts_of_an_unusual_size_are_right_when_they_arrive_twice(server, tmp_p
 
 
 def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "TRIES", 3)
+    monkeypatch.setattr(s3, "TRIES", 3)
     recording = lambda path: path.endswith("_eeg.set")  # noqa: E731
     with (
         proxy(server, lambda path, n: "corrupt" if recording(path) else "") as way,
@@ -529,7 +534,7 @@ def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
     with proxy(server, lambda path, n: "pages1") as way, pytest.raises(HbnError, match="how its listing goes on"):
         fetch.main(settings(way.url, preset="challenge"), "R1")
     with proxy(server, lambda path, n: "301") as way:
-        with pytest.raises(HbnError, match=r"HTTP status 301; check .*AWS_DEFAULT_REGION"):
+        with pytest.raises(HbnError, match=r"HTTP status 301, Moved Permanently; check .*AWS_DEFAULT_REGION"):
             fetch.main(settings(way.url, preset="challenge"), "R1")
         assert len(way.requests) == 1
     assert not list((tmp_path / "data/raw").rglob("*_eeg.[sb]*"))

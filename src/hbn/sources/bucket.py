@@ -25,6 +25,10 @@ class Passing(Exception):
     """What may be different at the next try."""
 
 
+class WholeOnly(Passing):
+    """The server sends no part of an object."""
+
+
 class Bucket:
     """The objects below a prefix, by the rest of their key; for many threads at once.
 
@@ -113,7 +117,7 @@ class Bucket:
     def _store(self):
         from obstore.store import S3Store
 
-        endpoint, virtual = self._endpoint
+        endpoint, virtual = self.endpoint
         # Given twice, for obstore prefers what the environment says for the second.
         config = {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint, "virtual_hosted_style_request": virtual}
         config |= {"skip_signature": self._credentials is None, "region": self._region}
@@ -132,7 +136,7 @@ class Bucket:
         )
 
     @property
-    def _endpoint(self) -> tuple[str, bool]:
+    def endpoint(self) -> tuple[str, bool]:
         """The server, and whether its name holds that of the bucket.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
@@ -163,9 +167,9 @@ class Bucket:
             yield
         except ClientError as error:
             status, said = error.response["ResponseMetadata"].get("HTTPStatusCode", 0), error.response["Error"]
-            raise self._refusal(status, f"{said.get('Code')}, {said.get('Message')}", where) from None
+            raise self._refusal(status, [said.get("Code", ""), said.get("Message", "")], where) from None
         except ResponseParserError as error:
-            raise Passing(f"a damaged page of the listing arrived ({_short(error)})") from None
+            raise Passing(f"a damaged answer arrived ({_short(error)})") from None
         except (ConnectionError, HTTPClientError) as error:
             raise _unreachable(str(error), where) from None
         except BotoCoreError as error:  # half of the credentials, a profile that is not there, a session that has ended
@@ -174,11 +178,13 @@ class Bucket:
             text = str(error)
             if status := re.search(r"status code: (\d{3})", text):
                 said = re.findall(r"<(?:Code|Message)>([^<]{1,300})<", text.partition("Debug source")[0])
-                raise self._refusal(int(status[1]), ", ".join(said), where) from None
+                raise self._refusal(int(status[1]), said, where) from None
+            if "non-partial response" in text:
+                raise WholeOnly("the server sends whole objects only") from None
             raise _unreachable(text, where) from None
 
-    def _refusal(self, status: int, said: str, where: str) -> Exception:
-        words = f"HTTP status {status}" + (f", {said}" if said else "")
+    def _refusal(self, status: int, said: list[str], where: str) -> Exception:
+        words = ", ".join([f"HTTP status {status}", *(text for text in said if text and text != str(status))])
         if status >= 500 or status in MAY_PASS:
             return Passing(words)
         if status == 404:
@@ -214,7 +220,7 @@ def _unreachable(text: str, where: str) -> Exception:
         return HbnError(f"{where}: {_short(text)}; your institution's own certificates go into AWS_CA_BUNDLE")
     if re.search(r"timed ?out|TimedOut", text):
         return Passing("timed out")
-    return Passing(_short(text))
+    return Passing(f"the connection broke: {_short(text)}")
 
 
 def _short(error: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from hbn.data.bids import Recording
 from hbn.files import HbnError, digest, read_json, write_json
 from hbn.parallel import in_threads
-from hbn.sources.bucket import CHUNK_BYTES, Bucket, Passing
+from hbn.sources.bucket import CHUNK_BYTES, Bucket, Passing, WholeOnly
 
 log = logging.getLogger(__name__)
 # What ETags are: of the content, or of the MD5s of its parts; some servers have others.
@@ -133,13 +133,13 @@ class S3Source:
                 return self._verified(path, file, seen)
             except Mismatch as error:
                 problem, mismatches, seen = error, mismatches + 1, error.md5
-                progress(-file.tell())
-                file.seek(0)
-                file.truncate()
+                _empty(file, progress)
                 if mismatches == MISMATCHES:
                     raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
             except Passing as error:
                 problem = error
+                if isinstance(error, WholeOnly):
+                    _empty(file, progress)
             failures = 1 if file.tell() > start else failures + 1
             self._pause(failures, problem, path)
 
@@ -242,6 +242,12 @@ def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
     joined = [_md5(b"".join(part.digest() for part in own)) for own in parts]
     unusual = ["unknown, for parts of this size are unusual"] if in_parts and not sizes else []
     return whole.hexdigest(), [f"{one.hexdigest()}-{in_parts[1]}" for one in joined] + unusual
+
+
+def _empty(file: io.FileIO, progress: Callable[[int], None]) -> None:
+    progress(-file.tell())
+    file.seek(0)
+    file.truncate()
 
 
 def _md5(content: bytes = b""):
