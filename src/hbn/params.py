@@ -21,6 +21,7 @@ PRESETS = {
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -101,7 +102,6 @@ class Splits(Section):
 
 class Model(Section):
     size: Literal["tiny", "small", "base", "large"]
-    patch_s: Annotated[float, Field(gt=0, le=0.125)]
     n_spatial_filters: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -121,17 +121,32 @@ class Training(Section):
     patience: Count
 
 
+class EventWeights(Section):
+    """A weight for each kind of event that the pretraining reads out."""
+
+    press: Weight
+    stimulus_onset: Weight
+    feedback: Weight
+    eyes_opened: Weight
+    eyes_closed: Weight
+    start: Weight
+    stop: Weight
+
+
 class Pretrain(Training):
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)]
-    mask_radius_m: Positive
-    mask_block_s: Positive
+    excluded_tasks: Names
+    event_sd_s: Positive
+    around_events: Fraction
+    weights: EventWeights
 
 
 class Challenge1(Training):
     n_members: Count
+    encoder_rate: Annotated[float, Field(ge=0, le=1)]
+    frozen_steps: Annotated[int, Field(ge=0)]
     target_sd_s: Positive
     jitter_s: Annotated[float, Field(ge=0, le=0.4)]
-    auxiliary_weight: Annotated[float, Field(ge=0)]
+    auxiliary_weight: Weight
 
 
 class Challenge2(Section):
