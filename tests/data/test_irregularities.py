@@ -169,9 +169,10 @@ def cached(tmp_path, monkeypatch):
         write_tsv(tmp_path / f"data/raw/R1/sub-A/eeg/{stem}_events.tsv", rows, columns)
         person = {"participant_id": "sub-A", "sex": "F", "age": 9.5, **dict.fromkeys(bids.FACTORS, 0.1)}
         write_tsv(tmp_path / "data/raw/R1/participants.tsv", [person], list(person))
+        write_json(tmp_path / "data/raw/R1/source.json", {"source": "a test"})
         write_json(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json", {"sfreq_hz": 100, "scale_uv": 1.0})
         np.save(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
-        cache_windows.main(view(P, ("data", "splits", "windows")), "R1")
+        cache_windows.main(view(P, ("splits", "windows")), "R1")
         return read_json(tmp_path / "metrics/windows/R1.json")
 
     return run
@@ -247,7 +248,7 @@ def test_half_integer_samples_of_the_real_boundaries(hbn_metadata):
 
 
 def test_a_value_that_is_a_file_path_is_text(parse):
-    assert parse([*block()[:3], row(12, "D:\\stimuli\\movie 1.avi"), *block()[3:]]) == parse(block())
+    assert parse([*block()[:3], row(13.5, "D:\\stimuli\\movie 1.avi"), *block()[3:]]) == parse(block())
 
 
 def test_a_table_without_columns_loses_its_recording_with_a_counted_reason(cached):
