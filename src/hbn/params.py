@@ -121,6 +121,10 @@ class Training(Section):
     patience: Count
 
 
+# As in hbn.data.event_kinds, where films are one task.
+EVENT_TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning", "movies")
+
+
 class EventWeights(Section):
     """A weight for each kind of event that the pretraining reads out."""
 
@@ -134,7 +138,7 @@ class EventWeights(Section):
 
 
 class Pretrain(Training):
-    excluded_tasks: Names
+    excluded_tasks: Annotated[list[Literal[EVENT_TASKS]], AfterValidator(_distinct)]
     event_sd_s: Positive
     around_events: Fraction
     weights: EventWeights

@@ -38,14 +38,17 @@ def event_targets(window: Tensor, kind: Tensor, at_s: Tensor, n_windows: int, n_
 
 
 def event_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of distributions (B, T' + 1, K), the mean over windows and, by weights (K,), over kinds."""
+    """Cross-entropy of distributions (B, T' + 1, K), the mean over windows and, by weights (K,), over kinds.
+
+    A target of zeros, where nothing is known of a kind, costs nothing.
+    """
     cross_entropy = -(target * logits.log_softmax(1)).sum(1)  # (B, K)
     return (cross_entropy.mean(0) * weights).sum() / weights.sum()
 
 
 def loss_of_rates(target: Tensor) -> Tensor:
     """The loss (K,) of knowing only how often a window holds a kind: the same chance for each sample."""
-    rates = target.mean(0)  # (T' + 1, K)
+    rates = target.sum(0) / target.sum((0, 1))  # (T' + 1, K), of the windows that are known
     samples = rates[:-1].mean(0, keepdim=True).expand(len(rates) - 1, -1)
     log_rates = torch.cat([samples, rates[-1:]]).clamp(min=1e-9).log()
     return -(target * log_rates).sum(1).mean(0)

@@ -12,6 +12,9 @@ from hbn.networks.architecture import KINDS
 from hbn.networks.pretraining import event_targets
 from hbn.training import device
 
+NAMED_TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning")
+# The answers in seqLearning are mouse clicks that have no event rows: nothing says where a press is, or that none is.
+WITHOUT_ROWS = {"seqLearning": ("press",)}
 APART_S = 3.0  # between a window and an event of a task that is left out
 REACH_SD = 4.0  # widths of an event's Gaussian beyond which nothing of it is left
 
@@ -37,7 +40,7 @@ class EventWindows:
             )
         self.window_samples, sfreq_hz = dataset.window_samples, dataset.cache.sfreq_hz
         self.reach_samples = samples(REACH_SD * p.event_sd_s, sfreq_hz)
-        excluded = dataset.events.of(tasks=p.excluded_tasks)
+        excluded = dataset.events.of(dataset.events.kinds, p.excluded_tasks)
         places = np.stack([dataset.events.recording, dataset.events.sample], axis=1)
         kinds = np.array([kind_of(name) for name in dataset.events.kinds])[dataset.events.kind]
         used = np.flatnonzero(~excluded & (kinds >= 0))
@@ -52,6 +55,8 @@ class EventWindows:
             )
         follows = (np.diff(self.rows[:, 0]) == 0) & (np.diff(self.rows[:, 1]) < self.window_samples)
         self.room = np.append(np.where(follows, np.diff(self.rows[:, 1]), 1), 1)  # starts from each row on
+        labelled = [[name not in WITHOUT_ROWS.get(task_of(row), ()) for name in KINDS] for row in dataset.cache.recordings]
+        self.labelled = torch.tensor(labelled)  # (R, K)
         # The rows whose windows hold each event.
         starts = _key(self.rows)
         self.first, self.end = (np.searchsorted(starts, self.at - n, "right") for n in (self.window_samples, 0))
@@ -70,7 +75,7 @@ class EventWindows:
 
     def _allowed(self, split: str, excluded: np.ndarray) -> np.ndarray:
         """Windows (N, 2) of the split, sorted, none of or near the events (keys, sorted) that are left out."""
-        left_out = [recording["task"] in self.p.excluded_tasks for recording in self.dataset.cache.recordings]
+        left_out = [task_of(recording) in self.p.excluded_tasks for recording in self.dataset.cache.recordings]
         windows = self.dataset.split_windows(split)
         windows = windows[~np.array(left_out, dtype=bool)[windows[:, 0]]]
         windows = windows[np.lexsort((windows[:, 1], windows[:, 0]))]
@@ -125,7 +130,7 @@ class EventWindows:
         }
 
     def targets(self, windows: np.ndarray, n_samples: int) -> Tensor:
-        """Target distributions (B, n_samples + 1, K) for windows (B, 2)."""
+        """Target distributions (B, n_samples + 1, K) for windows (B, 2), all zero where a kind has no event rows."""
         key = _key(windows)
         first = np.searchsorted(self.at, key - self.reach_samples)
         end = np.searchsorted(self.at, key + self.window_samples + self.reach_samples)
@@ -133,7 +138,13 @@ class EventWindows:
         events = np.concatenate([np.arange(*span) for span in zip(first, end, strict=True)])
         at_s = (self.at[events] - key[window]) / self.dataset.cache.sfreq_hz
         tensors = torch.from_numpy(window), torch.from_numpy(self.kind[events]), torch.from_numpy(at_s).float()
-        return event_targets(*tensors, len(windows), n_samples, self.p.event_sd_s)
+        target = event_targets(*tensors, len(windows), n_samples, self.p.event_sd_s)
+        return target * self.labelled[windows[:, 0]][:, None]
+
+
+def task_of(recording: dict[str, str]) -> str:
+    """The task of a recording as event_kinds.TASKS has it, where films are one task and both kinds of learning are."""
+    return next((task for task in NAMED_TASKS if recording["task"].startswith(task)), "movies")
 
 
 def kind_of(name: str) -> int:
