@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import benchmark
-import challenge1
 from hbn import params
 from hbn.data import bids
 from hbn.networks import architecture
@@ -105,7 +104,7 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
 def own_step(p: params.Params, size: str, batch_size: int, device: torch.device) -> Callable[[], None]:
     """One training step of challenge 1's network with the loss of its stage."""
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
-    settings = size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
+    settings = size, p.model.n_spatial_filters, p.model.dropout
     encoder = architecture.Encoder(positions_m, SFREQ_HZ, benchmark.SHAPE[1] / SFREQ_HZ, *settings)
     network = (
         architecture.ResponseTime(encoder, benchmark.SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
@@ -115,7 +114,7 @@ def own_step(p: params.Params, size: str, batch_size: int, device: torch.device)
     rt_s[::7] = torch.nan  # no response
     sides = (torch.rand(batch_size, 2, device=device) < 0.5).float()
     loss = training_loss(
-        network, lambda network, step: challenge1.trial_loss(network, x_uv, rt_s, sides, device, p.challenge1)
+        network, lambda network, step: trial_loss(network, x_uv, rt_s, sides, p.challenge1)
     )
     return training_step(network, lambda: loss(0), p.challenge1)
 

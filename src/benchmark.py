@@ -270,7 +270,7 @@ def noise_uv(batch_size: int, shape: tuple[int, int]) -> np.ndarray:
 
 def window_shape(encoder: Encoder) -> tuple[int, int]:
     """Channels and samples of an encoder's input; at 500 Hz that of the reference."""
-    return encoder.n_channels, encoder.n_tokens * encoder.patch_samples * encoder.step
+    return encoder.n_channels, encoder.n_samples * encoder.step
 
 
 def cpu_name() -> str:
