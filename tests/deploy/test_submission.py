@@ -14,7 +14,7 @@ from clone import REPOSITORY
 import submission
 from hbn import params, stage
 from hbn.data.dataset import Dataset
-from hbn.deploy import challenge_zip
+from hbn.deploy import challenge_zip, zip_run
 from hbn.files import HbnError, read_json, sha256
 from hbn.networks import architecture, inference
 
@@ -133,7 +133,7 @@ def test_a_submission_that_fails_or_differs_stops_the_stage(repository, monkeypa
             with pytest.raises(HbnError, match=message):
                 submission.main(P)
     with pytest.raises(HbnError, match="differs from the pipeline"):
-        submission.check("challenge1", np.array([np.nan]), np.array([1.0]))
+        zip_run.check("challenge1", np.array([np.nan]), np.array([1.0]))
 
 
 def test_the_zip_names_the_outputs_of_the_pipeline(zipped):
