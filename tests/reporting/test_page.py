@@ -140,7 +140,7 @@ def test_it_works_in_a_browser(written, tmp_path):
     assert seen["status"] == f"{len(seen['filtered'])} of {seen['rows']} rows"
     assert all("nrmse" in row for row in seen["filtered"])
     assert seen["sorted"]
-    assert len(seen["images"]) == len(FIGURES) + 1
+    assert len(seen["images"]) == len(page.PICTURES) + len(FIGURES) + 1
     assert all(width > 300 for width in seen["images"])
 
 
@@ -228,6 +228,15 @@ def test_stages_have_their_time_size_and_last_change(tmp_path):
         make, use = pipeline.stages(Path(".scratch"))
         assert make["changed"] is None  # not committed yet
         assert use["bytes"] is None
+
+
+def test_a_stage_leaves_its_time_for_the_page(tmp_path, monkeypatch):
+    clone = Clone(tmp_path / "clone", {})
+    clone("dvc", "repro", "-q", "check_params")
+    monkeypatch.chdir(clone.root)
+    by_name = {stage["name"]: stage["duration_s"] for stage in pipeline.stages(Path(".scratch"))}
+    assert by_name["check_params"] > 0
+    assert by_name["pretrain"] is None
 
 
 def test_since_the_last_version_tag(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from hbn.reporting.experiments import COLUMNS, SCORES
 def test_markdown_by_hand():
     text = tables.markdown(("name", "value"), [("a", 0.123456), ("b", None)])
     assert text == "| name | value |\n| --- | --- |\n| a | 0.1235 |\n| b |  |"
+    aligned = tables.markdown(("name", "value"), [("a", 0.123456), ("b", None)], aligned=True)
+    assert aligned.splitlines()[1:3] == ["| ---  | ---    |", "| a    | 0.1235 |"]
     assert tables.interval({"value": 0.5, "low": 0.25, "high": 1}) == "0.50 (0.25 to 1.00)"
     assert tables.interval({}) == ""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hbn.scoring import comparison, groups, metrics, stacking
+from hbn.scoring import comparison, groups, metrics, stacking, trials
 from hbn.scoring.directions import direction
 
 DRAWS = {"n_bootstrap": 400, "seed": 1}
@@ -105,6 +105,28 @@ def test_the_verdict_needs_the_corrected_p_and_knows_the_direction():
     assert many["gain.auroc_miss"] == {}
     with pytest.raises(ValueError, match="no direction"):
         comparison.judge({"gain.seconds": row})
+
+
+def test_the_tables_are_those_of_all_trials():
+    rng = np.random.default_rng(3)
+    participant = np.repeat(np.arange(20), 15)
+    rt_s = np.where(rng.random(300) < 0.2, np.nan, rng.normal(1.5, 0.3, size=300))
+    good = np.stack([np.nan_to_num(rt_s, nan=1.5) + 0.1 * rng.normal(size=300), np.isnan(rt_s) * 1.0], axis=1)
+    blind = np.stack([np.full(300, 1.5), np.full(300, 0.2)], axis=1)
+    answered = ~np.isnan(rt_s)
+    assert trials.MEASURES["mae_s"](rt_s, good) == metrics.mae(rt_s[answered], good[answered, 0])
+    assert trials.MEASURES["auroc_miss"](rt_s, good) == 1
+    assert trials.MEASURES["nrmse"](rt_s[~answered], good[~answered]) is None
+    rows = comparison.table(trials.MEASURES, participant, rt_s, {"good_over_blind": (good, blind)}, **DRAWS)
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        f"good_over_blind.{measure}": comparison.BETTER for measure in trials.MEASURES
+    }
+    assert rows["good_over_blind.nrmse"]["value"] < 0
+    half = np.where(participant < 10, "a", "b")
+    grouped = groups.table(trials.MEASURES, participant, {"half": half}, rt_s, good, **DRAWS)
+    entry = grouped["half"]["mae_s"]["a"]
+    assert entry["n"] == {"participants": 10, "rows": 150}
+    assert entry["value"] == trials.MEASURES["mae_s"](rt_s[:150], good[:150])
 
 
 def test_equal_predictors_do_not_differ(people):

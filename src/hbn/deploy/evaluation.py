@@ -9,6 +9,7 @@ import torch
 from hbn.data import bids
 from hbn.data.dataset import Dataset, response_times_s
 from hbn.scoring import metrics
+from hbn.scoring.trials import MEASURES
 
 BATCH = 256
 
@@ -54,7 +55,7 @@ def trial_test(dataset: Dataset) -> TestSet:
     return TestSet(
         participant=np.array([trial["participant_id"] for trial in trials]),
         y=response_times_s(trials),
-        measures={"pearson_r": _response_time_r, "auroc_miss": _auroc_miss},
+        measures={name: MEASURES[name] for name in ("pearson_r", "auroc_miss")},
         windows=dataset.trial_windows(trials),
         owner=np.arange(len(trials)),
     )
@@ -93,12 +94,3 @@ def judge(test: TestSet, reference: np.ndarray, output: np.ndarray, max_score_dr
     if not row["accepted"]:
         row["reason"] = f"loses {lost[worst]:.3g} of {worst}, the limit is {max_score_drop:g}"
     return row
-
-
-def _response_time_r(y: np.ndarray, output: np.ndarray) -> float:
-    answered = ~np.isnan(y)
-    return metrics.pearson_r(y[answered], output[answered, 0])
-
-
-def _auroc_miss(y: np.ndarray, output: np.ndarray) -> float | None:
-    return metrics.auroc(np.isnan(y), output[:, 1])

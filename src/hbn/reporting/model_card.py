@@ -52,7 +52,7 @@ def card(path: str) -> str:
         "## Stored in the file\n\n" + bullets(dict(flat(stored))),
         f"## Parameters of the stage `{name}`\n\n" + bullets(dict(flat(stage.get("params", {})))),
         "## Scores\n\n" + "\n\n".join(map(scores, contents)),
-        *(f"## {title}\n\n{text}" for title, text in (text for content in contents for text in differences(content))),
+        *(text for content in contents for text in differences(content)),
         "## Intended use and limits\n\n" + USE + (f"\n{SIMULATED}" if source == "simulated" else ""),
     ]
     return "\n\n".join(parts)
@@ -89,11 +89,12 @@ def scores(content: dict) -> str:
     return f"Test participants ({n}), with 95 % intervals over participants:\n\n{markdown(titles, rows)}"
 
 
-def differences(content: dict) -> Iterator[tuple[str, str]]:
-    """Titles and texts of 'comparisons' (see scoring.comparison) and 'groups' (see scoring.groups), where there are."""
+def differences(content: dict) -> Iterator[str]:
+    """Sections on 'comparisons' and 'groups', as scoring.comparison and scoring.groups make them, where they exist."""
     if comparisons := content.get("comparisons"):
         rows = [(name, interval(row), row.get("verdict", "not defined")) for name, row in comparisons.items()]
-        yield "Compared", markdown(("difference", "with its interval", "after Holm's correction"), rows)
+        titles = ("first over second, score", "difference", "after Holm's correction")
+        yield "## Compared\n\n" + markdown(titles, rows)
     if groups := content.get("groups"):
         rows = [
             (grouping, name, row["n"]["participants"], score, interval(row) or row["reason"])
@@ -101,7 +102,7 @@ def differences(content: dict) -> Iterator[tuple[str, str]]:
             for score, by_name in by_score.items()
             for name, row in by_name.items()
         ]
-        yield "By group", markdown(("grouping", "group", "participants", "score", "with its interval"), rows)
+        yield "## By group\n\n" + markdown(("grouping", "group", "participants", "score", "value"), rows)
 
 
 def intervals(content: dict, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 MODEL = Path("models/challenge1.pt")
+PICTURES = ("response_time", "factors", "deployed", "latency")  # the summary's
 TABS = {
     "Data": ("spectra", "windows", "response_times"),
     "Training": ("pretrain", "challenge1_curves"),
@@ -40,7 +41,7 @@ def render(scratch: Path) -> str:
             {
                 **{"id": "summary", "title": "Summary", "panels": summary.forest(metrics)},
                 "facts": {**summary.data_facts(metrics), "Commit": commit, "Drawn": f"{datetime.now():%Y-%m-%d %H:%M}"},
-                "news": summary.since_last_tag(),
+                **{"news": summary.since_last_tag(), "figures": figures(PICTURES)["figures"]},
             },
             {
                 **{"id": "pipeline", "title": "Pipeline", "graph": pipeline.drawing(stage_graph())},

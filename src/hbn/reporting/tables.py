@@ -12,7 +12,10 @@ def show(value: object) -> str:
 
 def interval(row: dict, digits: int = 2) -> str:
     """A score and its interval as 'value (low to high)'; nothing for an undefined score, which is {}."""
-    return "{value:.{n}f} ({low:.{n}f} to {high:.{n}f})".format(n=digits, **row) if "value" in row else ""
+    if "value" not in row:
+        return ""
+    value, low, high = (f"{row[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def is_number(value: object) -> bool:
@@ -20,9 +23,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def markdown(titles: Sequence[str], rows: Rows) -> str:
-    """A Markdown table."""
-    lines = (titles, ["---"] * len(titles), *(map(show, row) for row in rows))
+def markdown(titles: Sequence[str], rows: Rows, aligned: bool = False) -> str:
+    """A Markdown table; `aligned` for those who read it as text."""
+    lines = [list(titles), ["---"] * len(titles), *([show(value) for value in row] for row in rows)]
+    if aligned:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

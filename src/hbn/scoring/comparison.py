@@ -35,6 +35,27 @@ def paired(
     return {"value": value, "low": float(low), "high": float(high), "p": p}
 
 
+def table(
+    measures: dict[str, metrics.Score],
+    participant: np.ndarray,
+    y: np.ndarray,
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]],
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, dict]:
+    """Judged comparisons of every pair of outputs in every measure, named '<pair>.<measure>'.
+
+    A pair such as 'eeg_and_metadata_over_metadata' holds the outputs of the first and the second predictor.
+    """
+    return judge(
+        {
+            f"{name}.{measure}": paired(score, participant, y, *outputs, n_bootstrap=n_bootstrap, seed=seed)
+            for name, outputs in pairs.items()
+            for measure, score in measures.items()
+        }
+    )
+
+
 def holm(p_values: dict[str, float]) -> dict[str, float]:
     """p values corrected for their number: the chance of any false claim stays below the level.
 

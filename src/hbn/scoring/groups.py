@@ -37,6 +37,28 @@ def by_group(
     return report
 
 
+def table(
+    measures: dict[str, metrics.Score],
+    participant: np.ndarray,
+    groupings: dict[str, np.ndarray],
+    y: np.ndarray,
+    output: np.ndarray,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, dict[str, dict]]:
+    """Every measure of (y, output) in every group: entries of `by_group` by grouping, measure and group.
+
+    `groupings` holds labels (N,) by name, such as sex, release, fast block and `age_thirds`.
+    """
+    return {
+        name: {
+            measure: by_group(score, participant, group, y, output, n_bootstrap=n_bootstrap, seed=seed)
+            for measure, score in measures.items()
+        }
+        for name, group in groupings.items()
+    }
+
+
 def age_thirds(participant: np.ndarray, age_years: np.ndarray) -> np.ndarray:
     """Labels (N,) of the thirds by age, with their ranges; each participant (N,) counts once.
 
