@@ -183,7 +183,8 @@ def fast(loss: Loss, network: nn.Module, **options: object) -> Loss:
     Outside of it, so in validation and prediction, the network stays as it is.
     """
     device_type = next(network.parameters()).device.type
-    compiled = {part: torch.compile(part.features, **options) for part in network.modules() if isinstance(part, Encoder)}
+    encoders = [part for part in network.modules() if isinstance(part, Encoder)]
+    compiled = {encoder: torch.compile(encoder.features, **options) for encoder in encoders}
 
     def quick(network: nn.Module, step: int) -> Tensor:
         for encoder, features in compiled.items():

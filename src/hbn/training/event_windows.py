@@ -55,8 +55,8 @@ class EventWindows:
             )
         follows = (np.diff(self.rows[:, 0]) == 0) & (np.diff(self.rows[:, 1]) < self.window_samples)
         self.room = np.append(np.where(follows, np.diff(self.rows[:, 1]), 1), 1)  # starts from each row on
-        labelled = [[name not in WITHOUT_ROWS.get(task_of(row), ()) for name in KINDS] for row in dataset.cache.recordings]
-        self.labelled = torch.tensor(labelled)  # (R, K)
+        without = [WITHOUT_ROWS.get(task_of(recording), ()) for recording in dataset.cache.recordings]
+        self.labelled = torch.tensor([[name not in names for name in KINDS] for names in without])  # (R, K)
         # The rows whose windows hold each event.
         starts = _key(self.rows)
         self.first, self.end = (np.searchsorted(starts, self.at - n, "right") for n in (self.window_samples, 0))
@@ -81,8 +81,8 @@ class EventWindows:
         windows = windows[np.lexsort((windows[:, 1], windows[:, 0]))]
         apart, key = samples(APART_S, self.dataset.cache.sfreq_hz), _key(windows)
         # A window may start up to one window later than its row.
-        before = np.searchsorted(excluded, key - apart), np.searchsorted(excluded, key + 2 * self.window_samples + apart)
-        return windows[before[0] == before[1]]
+        first = np.searchsorted(excluded, key - apart)
+        return windows[first == np.searchsorted(excluded, key + 2 * self.window_samples + apart)]
 
     def _by_task(self) -> list[list[list[np.ndarray]]]:
         """The rows of each recording of each participant of each task."""
