@@ -71,7 +71,10 @@ def report(dataset: Dataset, train: EventWindows, losses: Tensor, target: Tensor
         for k, name in enumerate(KINDS)
         if k in train.around
     }
-    return {"source": dataset.source, "windows": len(train.rows), "events": train.counts(), "kinds": kinds}
+    return {
+        **{"source": dataset.source, "windows": len(train.rows), "events": train.counts(), "kinds": kinds},
+        "explained": (1 - losses @ train.weights / (floors @ train.weights)).item(),
+    }
 
 
 if __name__ == "__main__":

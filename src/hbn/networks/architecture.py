@@ -58,11 +58,14 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Linear(3 * width, 2 * width)
         self.out = nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout1d(dropout)  # whole (window, time): fewer random numbers than one for each feature
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         h = neighbours(self.norm(x), 3, self.dilation)  # (B, N, 3D)
-        return x + self.dropout(self.out(F.gelu(self.mix(h))))
+        h = self.out(F.gelu(self.mix(h)))
+        if self.training:  # a feature is dropped in the whole window: neighbours in time would give it away
+            h = h * self.dropout(torch.ones_like(h[:, :1]))
+        return x + h
 
 
 def neighbours(x: Tensor, width: int, dilation: int = 1) -> Tensor:
@@ -91,8 +94,7 @@ class Encoder(nn.Module):
         self.n_samples = math.prod(STEPS) * _whole(tokens, "windows.window_s should be a multiple of 0.1 s")
         self.n_channels, self.width, self.coarse_width = len(positions_m), widths[0], widths[-1]
         self.register_buffer("positions_m", positions_m)
-        # Cz is the recording reference: what is flat there says nothing of an electrode.
-        self.register_buffer("reference", positions_m[:, 2] == positions_m[:, 2].max(), persistent=False)  # (C,)
+        self.reference = int(positions_m[:, 2].argmax())  # Cz, on top: it is exactly zero until re-referenced
         # Spatial filters are learned in whitened space, where the large shared background is no larger
         # than the small differences that carry information: few labels then suffice.
         self.register_buffer("whitener", torch.eye(self.n_channels))
@@ -125,11 +127,16 @@ class Encoder(nn.Module):
         return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
 
     def _looks_good(self, x: Tensor) -> Tensor:
-        """(B, C, T') -> (B, C, 1): 1 where a channel is as strong as the others, within BAD_RATIO and FLAT_RATIO."""
+        """(B, C, T') -> (B, C, 1): 1 where a channel is as strong as the others, within BAD_RATIO and FLAT_RATIO.
+
+        A dead electrode records nothing against Cz: where the average is the reference it repeats Cz.
+        """
         rms = x.square().mean(dim=-1, keepdim=True).sqrt()
+        against_cz = (x - x[:, self.reference, None]).square().mean(dim=-1, keepdim=True).sqrt()
         median = rms.sort(dim=1).values[:, self.n_channels // 2, None]
-        bad = (rms > BAD_RATIO * median) | (rms < FLAT_RATIO * median)
-        return (~bad | self.reference[:, None]).to(x.dtype)
+        bad = (rms > BAD_RATIO * median) | (torch.minimum(rms, against_cz) < FLAT_RATIO * median)
+        bad = bad & (torch.arange(self.n_channels, device=x.device) != self.reference)[:, None]
+        return (~bad).to(x.dtype)
 
     def adapt(self, x_uv: Tensor) -> None:
         """Set the whitener from unlabelled windows (B, C, T) of training participants."""

@@ -48,7 +48,7 @@ def event_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 def loss_of_rates(target: Tensor) -> Tensor:
     """The loss (K,) of knowing only how often a window holds a kind: the same chance for each sample."""
-    rates = target.sum(0) / target.sum((0, 1))  # (T' + 1, K), of the windows that are known
+    rates = target.sum(0) / target.sum((0, 1)).clamp(min=1.0)  # (T' + 1, K), in the windows that are known
     samples = rates[:-1].mean(0, keepdim=True).expand(len(rates) - 1, -1)
     log_rates = torch.cat([samples, rates[-1:]]).clamp(min=1e-9).log()
     return -(target * log_rates).sum(1).mean(0)
