@@ -15,7 +15,12 @@ N = 200
 def targets(*events: tuple[int, int, float], n_windows: int = 1, sd_s: float = 0.05) -> torch.Tensor:
     window, kind, at_s = zip(*events, strict=True) if events else ((), (), ())
     return event_targets(
-        torch.tensor(window, dtype=torch.long), torch.tensor(kind, dtype=torch.long), torch.tensor(at_s), n_windows, N, sd_s
+        torch.tensor(window, dtype=torch.long),
+        torch.tensor(kind, dtype=torch.long),
+        torch.tensor(at_s),
+        n_windows,
+        N,
+        sd_s,
     )
 
 

@@ -31,7 +31,7 @@ class EventWindows:
     """
 
     def __init__(self, dataset: Dataset, split: str, p: params.Pretrain):
-        self.dataset, self.p, self.seed = dataset, p, p.seed
+        self.dataset, self.split, self.p = dataset, split, p
         self.batch_size = p.batch_size
         if p.batch_size % device.n_processes():
             raise HbnError(
@@ -107,7 +107,7 @@ class EventWindows:
 
     def __call__(self, step: int) -> np.ndarray:
         """Windows (B, 2) of a step, for all processes together."""
-        rng = np.random.default_rng([self.seed, step])
+        rng = np.random.default_rng([self.p.seed, step])
         return np.array([self._draw(rng) for _ in range(self.batch_size)])
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:

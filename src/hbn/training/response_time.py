@@ -84,30 +84,45 @@ def train_member(
     """Fit one network on the training trials, with these settings."""
     torch.manual_seed(settings.seed)
     network = new_network(p, dataset, encoder).to(device)
+    member = "" if settings.seed == p.challenge1.seed else f"_seed_{settings.seed}"
+    curve = plots / f"curve_{'pretrained' if encoder else 'from_scratch'}{member}.csv"
+    state = checkpoint(p, settings, dataset, encoder)
+    fit_trials(network, settings, dataset, trials, device, state, curve, pretrained=encoder is not None)
+    return network
+
+
+def fit_trials(
+    network: ResponseTime,
+    p: params.Challenge1,
+    dataset: Dataset,
+    trials: dict[str, list[dict]],
+    device: torch.device,
+    state: Path,
+    curve: Path,
+    pretrained: bool,
+) -> None:
+    """Fit a network in place (see loop.fit); a pretrained encoder moves as p.encoder_rate and p.frozen_steps say."""
     known = Trials.of(dataset, trials["train"])
-    start_from(network, known.rt_s, settings.target_sd_s)
-    sampler = Sampler(len(known.windows), settings.batch_size, settings.seed)
+    start_from(network, known.rt_s, p.target_sd_s)
+    sampler = Sampler(len(known.windows), p.batch_size, p.seed)
 
     def loss(network: ResponseTime, step: int) -> Tensor:
         rows = sampler(step)
-        windows, shift_s = jittered(dataset, known.windows[rows], settings.jitter_s, [settings.seed, step])
+        windows, shift_s = jittered(dataset, known.windows[rows], p.jitter_s, [p.seed, step])
         rt_s = known.rt_s[rows] - shift_s
         x_uv = dataset.batch_uv(shard(windows))
         labels = shard(rt_s).to(device), shard(known.auxiliary[rows]).to(device)
-        return trial_loss(network, x_uv.to(device), *labels, settings, share(~rt_s.isnan()))
+        return trial_loss(network, x_uv.to(device), *labels, p, share(~rt_s.isnan()))
 
     held_out = Trials.of(dataset, trials["validation"])
-    held_out_target = network.targets(held_out.rt_s.to(device), settings.target_sd_s).cpu()
+    held_out_target = network.targets(held_out.rt_s.to(device), p.target_sd_s).cpu()
 
     def validate(network: ResponseTime) -> float:
         outcome = predict(lambda x_uv: network.logits(x_uv.to(device))[0], dataset, held_out.windows)
         return calibrated_cross_entropy(torch.from_numpy(outcome), held_out_target).item()
 
-    member = "" if settings.seed == p.challenge1.seed else f"_seed_{settings.seed}"
-    curve = plots / f"curve_{'pretrained' if encoder else 'from_scratch'}{member}.csv"
-    moves = {"encoder.": Rate(settings.encoder_rate, settings.frozen_steps)} if encoder else {}
-    fit(network, loss, validate, settings, checkpoint(p, settings, dataset, encoder), curve, sampler, moves)
-    return network
+    rates = {"encoder.": Rate(p.encoder_rate, p.frozen_steps)} if pretrained else {}
+    fit(network, loss, validate, p, state, curve, sampler, rates)
 
 
 def start_from(network: ResponseTime, rt_s: Tensor, sd_s: float) -> None:
