@@ -63,7 +63,7 @@ def fit(
     sampler: Callable[[int], np.ndarray],
     rates: dict[str, Rate] | None = None,
 ) -> None:
-    """Train `network` in place; it ends with the averaged weights of the best validation loss.
+    """Train `network` in place; it ends with the averaged weights of the best validation loss, the start included.
 
     `loss(network, step)` must depend on its arguments alone (randomness drawn from torch's global
     generator is seeded by the step). A run killed at any moment goes on from `checkpoint` and ends
@@ -76,6 +76,8 @@ def fit(
     """
     state = _State(network, p, rates or {})
     state.resume(checkpoint)
+    if not state.history:
+        state.start_counts(device.from_first(_validate_average(network, state.average, validate)))
     training_loss = device.training_loss(network, loss)
     running: list[float] = []
     bar = tqdm(total=p.steps, initial=state.step, unit="step", disable=None if device.first() else True)
@@ -139,6 +141,10 @@ class _State:
         for name, tensor in self.network.state_dict().items():
             average = self.average[name]
             average.lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average.copy_(tensor)
+
+    def start_counts(self, score: float) -> None:
+        """Training may make a pretrained network worse, where labels are few: then its start is what is kept."""
+        self.best, self.best_state = score, {name: tensor.clone() for name, tensor in self.average.items()}
 
     def validated(self, train: float, score: float) -> None:
         self.history.append({"step": self.step, "train": train, "validation": score})
