@@ -19,6 +19,7 @@ COMMON = re.compile(r"(?!sub-)[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?")  # file
 OTHER_SIGNALS = (".edf", ".vhdr", ".cnt", ".fif", ".mff", ".raw")  # that readers of BIDS know
 NO_SIGNAL, OTHER_TASK = "no signal (.set or .bdf) of this recording", "another task than data.tasks"
 NOT_CHOSEN = "participant not chosen, selection.tsv says why"
+NOT_IN_TABLE = "not in participants.tsv"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     if data.select == "balanced":
         first = {name: row for name, row in zip(reversed(ids), reversed(table), strict=True) if name in able}
         order = balanced(parse_participants(list(first.values()), where, release, able)[0])
-    selection = select(order, set(ids) - {""}, listing, data)
+    in_table = set(ids) - {""}
+    selection = select(order, in_table, listing, data)
     chosen = {row["participant_id"] for row in selection if row["chosen"] == "yes"}
     if not chosen:
         raise HbnError(
@@ -131,7 +133,9 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     paths = common + [path for files in recordings.values() for path in files]
     unused = dict.fromkeys(sorted(set(listing.common) - set(common)), OTHER_TASK) | listing.unused
     for one, files in listing.recordings.items():
-        if one not in recordings:
+        if one.participant_id not in in_table:
+            unused |= dict.fromkeys(files, NOT_IN_TABLE)
+        elif one not in recordings:
             unused |= dict.fromkeys(files, NOT_CHOSEN if one in wanted else OTHER_TASK)
     called_available = _called_available(ids, table, listing, data.tasks)
     people, remarks = parse_participants(table, where, release, chosen)
@@ -152,7 +156,7 @@ def select(order: list[str], in_table: set[str], listing: Listing, data) -> list
 
     def reason(name: str) -> str:
         if name not in in_table:
-            return "not in participants.tsv"
+            return NOT_IN_TABLE
         if name not in able:
             return "no recording of data.tasks"
         if data.participants:
