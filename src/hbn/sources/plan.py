@@ -87,6 +87,8 @@ def _why_odd(path: str) -> str:
     first, *rest = path.split("/")
     if "ses-" in path:
         return "of a session (ses-), sessions are not read: move the files of one session to sub-ID/eeg without ses-"
+    if not rest and first.startswith("sub-"):
+        return "no folder but a file, or a broken link: `datalad get` or `git annex get` may bring it"
     if not rest:
         return "a file beside the participants' folders that is not read"
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", first):
