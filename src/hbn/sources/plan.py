@@ -67,7 +67,7 @@ def sort_paths(paths: list[str]) -> Listing:
             unused[path] = _why_odd(path)
     recordings = {}
     for files in by_recording.values():
-        signals = [Recording.of(path) for path in files if _is_signal(path)]
+        signals = [Recording.of(path) for path in signals_of(files)]
         if signals:
             own = [path for path in files if Recording.of(path).stem in {signal.stem for signal in signals}]
             recordings[signals[0]] = own
@@ -77,10 +77,6 @@ def sort_paths(paths: list[str]) -> Listing:
             reason = f"a signal in {' and '.join(sorted(other))}, only .set and .bdf are read" if other else NO_SIGNAL
             unused |= dict.fromkeys(files, reason)
     return Listing(common, recordings, unused)
-
-
-def _is_signal(path: str) -> bool:
-    return path.endswith(tuple(f"_eeg{suffix}" for suffix in EEG_SUFFIXES))
 
 
 def _why_odd(path: str) -> str:
@@ -102,7 +98,7 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     """Choose participants and recordings by the section `data` of the parameters.
 
     `table` is participants.tsv, which only says who belongs to the release; which files exist, the listing says.
-    Raises HbnError where there is nothing to choose from, and for a recording that is there in two files.
+    Raises HbnError where there is nothing to choose from, and for an id of a chosen participant that stands twice.
     """
     if unknown := sorted(set(data.tasks) - set(listing.columns)):
         has = ", ".join(listing.columns) or "none that can be read"
@@ -124,12 +120,6 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
             f"{min(wanted).participant_id}{_hint(listing.unused)}"
         )
     recordings = {one: wanted[one] for one in sorted(wanted) if one.participant_id in chosen}
-    for files in recordings.values():
-        if len(signals := sorted(filter(_is_signal, files))) > 1:
-            raise HbnError(
-                f"{release}: one recording in {len(signals)} files: {' and '.join(signals)}; keep the right one in the "
-                "source, and move the other out of it"
-            )
     tasks = {one.task for one in recordings}
     common = [path for path in listing.common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
     paths = common + [path for files in recordings.values() for path in files]
@@ -142,6 +132,22 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     called_available = _called_available(ids, table, listing, data.tasks)
     people, remarks = parse_participants(table, where, release, chosen)
     return Plan(people, recordings, selection, paths, unused, called_available, remarks)
+
+
+def refuse_doubles(release: str, plan: Plan) -> None:
+    """HbnError for a recording that is there in several files."""
+    doubles = [names for files in plan.recordings.values() if len(names := signals_of(files)) > 1]
+    if doubles:
+        more = f" (and {len(doubles) - 1} more such recordings)" if len(doubles) > 1 else ""
+        raise HbnError(
+            f"{release}: one recording in {len(doubles[0])} files: {' and '.join(doubles[0])}{more}; keep one "
+            "of them in the source, and move the others out of it"
+        )
+
+
+def signals_of(paths: list[str]) -> list[str]:
+    """The signals among the files of a recording."""
+    return sorted(path for path in paths if path.endswith(tuple(f"_eeg{suffix}" for suffix in EEG_SUFFIXES)))
 
 
 def select(order: list[str], in_table: set[str], listing: Listing, data) -> list[dict]:
