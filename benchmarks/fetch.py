@@ -80,6 +80,7 @@ def upload(server: s3_server.Server, prefix: str, n_files: int, n_bytes: int) ->
         path.parent.mkdir(parents=True)
         path.write_bytes(random.Random(number).randbytes(n_bytes))
     (tree / "participants.tsv").write_text("\n".join(lines) + "\n")
+    (tree / "dataset_description.json").write_text('{"Name": "Benchmark"}\n')
     server.upload(tree, prefix)
     step_aside()
 
