@@ -1,6 +1,8 @@
 """Fetching from a real S3 server (SeaweedFS): presets, resuming, faults on the way, the DVC remote."""
 
+import errno
 import http.client
+import io
 import os
 import random
 import re
@@ -520,6 +522,19 @@ def test_parts_of_an_unusual_size_are_right_when_they_arrive_twice(server, tmp_p
         assert len(way.requests) == 1 + (2 if right else 3)
     assert (tmp_path / "it").read_bytes() == content
     assert "the same content twice is taken for right" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said(server, tmp_path, monkeypatch, number):
+    source = s3.S3Source(f"s3://{HBN}", server.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+
+    class Full(io.FileIO):
+        def write(self, chunk):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", lambda path, mode, **_: Full(path, mode.replace("b", "")))
+    with pytest.raises(HbnError, match="the disk is full; make room and run again"):
+        source.write("README", tmp_path / "README")
 
 
 def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
