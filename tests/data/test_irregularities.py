@@ -248,7 +248,11 @@ def test_half_integer_samples_of_the_real_boundaries(hbn_metadata):
 
 
 def test_a_value_that_is_a_file_path_is_text(parse):
-    assert parse([*block()[:3], row(13.5, "D:\\stimuli\\movie 1.avi"), *block()[3:]]) == parse(block())
+    path, rows = "D:\\stimuli\\movie 1.avi", block()
+    assert parse([*rows[:2], row(12, path), *rows[2:]]) == parse(rows)
+    trials, dropped = parse([*rows[:3], row(13.5, path), *rows[3:]])  # it may have been a press
+    assert trials == parse(rows)[0][1:]
+    assert dropped == {"unknown_value": 1}
 
 
 def test_a_table_without_columns_loses_its_recording_with_a_counted_reason(cached):
