@@ -9,7 +9,7 @@ from hbn import params
 from hbn.data.bids import FACTORS
 from hbn.data.dataset import TABLES, Dataset
 from hbn.data.event_kinds import KINDS, TASKS
-from hbn.files import read_csv, read_json, write_json, write_tsv
+from hbn.files import HbnError, read_csv, read_json, write_json, write_tsv
 from hbn.stage import view
 
 P = params.load()
@@ -127,7 +127,7 @@ def test_the_dataset_holds_the_events_of_all_releases_and_leaves_out_a_task_wher
         *[(600, "start"), (900, "stimulus_onset"), (1050, "press_right")]
     ]
     assert events.of(("press", "press_right"), events.tasks).sum() == 2
-    with pytest.raises(ValueError, match="pres"):
+    with pytest.raises(HbnError, match="pres: no kind or task of events; there are press_left"):
         events.of(("pres",), events.tasks)
     assert dataset.breaks.tolist() == [[1, 1500, 1500]]
     counts = read_json(workspace / "metrics/dataset.json")
