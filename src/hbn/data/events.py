@@ -88,7 +88,7 @@ def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf)
 
 
 def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_s: float) -> np.ndarray:
-    """The times (N,) of the rows of a table, NaN where there is none (see read_events)."""
+    """The times (N,) of the rows of a table, NaN where there is none (see parse_events)."""
     if commas := [text for text in onsets if "," in text]:
         decimal = all(re.fullmatch(r"-?\d+,\d+", text) for text in commas) and "." not in "".join(onsets)
         if not decimal or all(re.fullmatch(r"-?[1-9]\d*,\d{3}", text) for text in commas):
