@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hbn.scoring import comparison, groups, metrics, stacking, trials
-from hbn.scoring.directions import direction
+from hbn.scoring.names import direction
 
 DRAWS = {"n_bootstrap": 400, "seed": 1}
 
