@@ -22,6 +22,7 @@ test: .venv/installed-dev  ## Set up and run the linter and the tests
 	pytest --numprocesses=2 --dist=loadscope
 
 campaign: .venv/installed-dev  ## The long tests: every stage killed at three moments, every command of the README
+	if command -v npm >/dev/null; then npm install --silent --no-save axe-core@4.14.1; fi
 	pytest -m campaign
 
 lint: .venv/installed-dev  ## Format and check the code

@@ -37,13 +37,14 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import benchmark
 import challenge1
 from hbn import params
 from hbn.data.dataset import Dataset, response_times_s
+from hbn.deploy import timing
 from hbn.files import atomic, code_digest, digest, read_json, sha256, write_csv
 from hbn.networks import architecture
 from hbn.networks.inference import new_encoder, predict
+from hbn.networks.reference import Reference
 from hbn.scoring import baselines, metrics
 from hbn.training.loop import Sampler, choose_device, fit
 
@@ -230,7 +231,7 @@ class Peer(nn.Module):
 
 def peer_network(name: str, dataset: Dataset) -> Peer:
     if name == "reference":
-        network = benchmark.Reference()
+        network = Reference()
         network.position = nn.Parameter(network.position.detach()[: dataset.window_samples])
         return Peer(network, 1)
     warnings.simplefilter("ignore")  # about torchaudio in pure Python, see requirements-bench.txt
@@ -453,7 +454,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=3.0, help="training time of each network and seed")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=benchmark.CPUS, help="of the other networks")
+    parser.add_argument("--threads", type=int, default=timing.CPUS, help="of the other networks")
     parser.add_argument("--models", nargs="+", choices=known, default=known)
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.25, 1.0], help="of labels, for ours")
     parser.add_argument("--bootstrap", type=int, help="samples for the intervals; as in params.yaml if not given")

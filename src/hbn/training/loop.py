@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hbn import params
 from hbn.files import HbnError, atomic, code_digest, digest, write_csv
+from hbn.networks.inference import use_cpu
 from hbn.training import device
 
 log = logging.getLogger(__name__)
@@ -152,8 +153,7 @@ def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
 
 def choose_device(wanted: str, threads: int) -> torch.device:
     """Set up deterministic arithmetic, join the processes of torchrun, return the device for `exec.device`."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    use_cpu(threads)
     device.join()
     return device.choose(wanted)
 
