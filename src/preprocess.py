@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/preprocessed") / release
-    files = read_manifest(raw, made_by=f"fetch@{release}")
+    manifest = read_manifest(raw, made_by=f"fetch@{release}")
+    md5s = signal_md5s(manifest)
     shutil.rmtree(target, ignore_errors=True)
     code = [code_digest("data.cleaning", "data.bids"), sha256(__file__)]
     found = bids.recordings(raw)
@@ -47,9 +48,10 @@ def main(p, release: str) -> None:
     decisive, scratch = p.preprocess.model_dump(exclude={"max_rejected_fraction"}), store("preprocessed")
 
     def job(recording: bids.Recording, path: Path) -> tuple:
-        md5s = signal_md5s(files, recording)
-        key = digest([md5s, decisive, code])
-        source_md5 = md5s[path.relative_to(raw).as_posix()]
+        name = path.relative_to(raw).as_posix()
+        if name not in manifest:
+            raise HbnError(f"{path} is not listed in {raw}/manifest.tsv; run `dvc repro -f fetch@{release}`")
+        source_md5, key = manifest[name], digest([md5s[name.rpartition("_")[0]], decisive, code])
         return process, recording, path, source_md5, target, p.preprocess, scratch, key
 
     work = in_order((job(recording, path) for recording, path in found), p.exec)

@@ -94,6 +94,19 @@ def test_script_states_the_outputs_it_declares(name):
             assert path.split("/${item")[0] in text, f"{script(name)} does not mention {path}"
 
 
+@pytest.mark.parametrize(
+    ("changed", "stages"),
+    [
+        ("src/hbn/simulator/", {"fetch"}),
+        ("src/hbn/sources/", {"fetch"}),
+        ("src/hbn/training/loop.py", {"pretrain", "challenge1"}),
+    ],
+)
+def test_what_a_change_of_code_reruns(changed, stages):
+    """`dvc status` names a stage when a file of its deps has changed."""
+    assert {name for name in STAGES if any(dep.startswith(changed) for dep in declaration(name)["deps"])} == stages
+
+
 def test_rooms_import_only_downward():
     assert {room(module) for module in MODULES} == set(ROOMS)
     for module, path in MODULES.items():

@@ -1,6 +1,7 @@
 """The strict schema of params.yaml: types, ranges and the nearest valid key for a misspelt one."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -213,7 +214,7 @@ class Params(Section):
         places = {"data.url": self.data.url, "simulator.metadata_dir": f"{metadata}/{{release}}" if metadata else ""}
         for key, place in places.items():
             for release in self.data.releases if place and "://" not in place else ():
-                folder = Path(place.replace("{release}", release)).expanduser()
+                folder = Path(os.path.expanduser(place.replace("{release}", release)))
                 if folder.resolve().is_relative_to(Path("data/raw").resolve()):
                     raise ValueError(f"{key}: {folder} is in data/raw, which fetch empties; move it somewhere else")
         return self

@@ -7,13 +7,6 @@ from small_recordings import write_bdf_of as write_bdf
 from small_recordings import write_set_of as write_set
 
 from hbn.data import bids
-from hbn.files import HbnError
-
-PARTICIPANTS = """participant_id\trelease_number\tsex\tage\tp_factor\tattention\tinternalizing\texternalizing
-sub-A1\tR1\tF\t11.3386\t-0.6779999999999999\t-0.446\t1.248\t0.325
-sub-B2\tR1\tM\t19.3\tn/a\tn/a\tn/a\tn/a
-sub-C3\tR1\tn/a\tn/a\t0\t0\t0\t0
-"""
 
 
 def recording_uv(n_samples: int = 1000) -> np.ndarray:
@@ -27,47 +20,6 @@ def reason(path) -> str:
         bids.read_signal(path)
     assert path.name in caught.value.detail
     return caught.value.reason
-
-
-def test_participants(tmp_path):
-    (tmp_path / "participants.tsv").write_text(PARTICIPANTS)
-    first, adult, unknown = bids.read_participants(tmp_path, "R1")
-    assert (first.sex, first.age_years, adult.factors, unknown.sex, unknown.age_years) == (
-        "F",
-        11.3386,
-        None,
-        None,
-        None,
-    )
-    assert first.factors["p_factor"] == pytest.approx(-0.678)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("-0.446", "high", "line 2, column attention: 'high'"),
-        ("19.3", "inf", "line 3, column age: 'inf'"),
-        ("\tM\t", "\tmale\t", "line 3, column sex: 'male'"),
-        ("sub-C3", "sub-A1", "line 4: sub-A1 stands twice"),
-        ("sub-B2", "B2", "line 3: participant_id 'B2'"),
-        ("p_factor", "p", "no value in column 'p_factor'"),
-    ],
-)
-def test_a_bad_row_is_named(tmp_path, old, new, message):
-    (tmp_path / "participants.tsv").write_text(PARTICIPANTS.replace(old, new))
-    with pytest.raises(HbnError) as caught:
-        bids.read_participants(tmp_path, "R1")
-    assert message in str(caught.value)
-    assert str(tmp_path / "participants.tsv") in str(caught.value)
-
-
-def test_real_participants(hbn_metadata):
-    """136 rows, 46 F, and four adults without factors: counted with cut, sort and uniq."""
-    found = bids.read_participants(hbn_metadata / "R1", "R1")
-    assert len(found) == 136
-    assert sum(one.sex == "F" for one in found) == 46
-    assert [one.age_years >= 18 for one in found] == [one.factors is None for one in found]
-    assert sum(one.factors is None for one in found) == 4
 
 
 def test_recordings_are_found_in_order(tmp_path):

@@ -14,6 +14,8 @@ import pytest
 import cache_windows
 from hbn import params
 from hbn.data import bids, cleaning, events
+from hbn.data.manifest import write_label
+from hbn.data.participants import read_participants
 from hbn.files import read_json, read_tsv, write_json, write_text, write_tsv
 from hbn.simulator import people
 from hbn.sources.simulated import SimulatedSource
@@ -171,6 +173,7 @@ def cached(tmp_path, monkeypatch):
         write_tsv(tmp_path / "data/raw/R1/participants.tsv", [person], list(person))
         write_json(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json", {"sfreq_hz": 100, "scale_uv": 1.0})
         np.save(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
+        write_label(tmp_path / "data/raw/R1", "simulated")
         cache_windows.main(view(P, ("data", "splits", "windows")), "R1")
         return read_json(tmp_path / "metrics/windows/R1.json")
 
@@ -292,7 +295,7 @@ def test_a_recording_made_at_250_hz_and_stored_at_500_has_no_bad_channels_for_th
 def test_some_factors_only_count_as_none(tmp_path):
     header = "participant_id\tsex\tage\tehq_total\t" + "\t".join(bids.FACTORS)
     write_text(tmp_path / "participants.tsv", f"{header}\nsub-A\tF\t9.5\t-100.05\t0.6779999999999999\tn/a\t0.1\t0.2\n")
-    [one] = bids.read_participants(tmp_path, "R1")
+    [one] = read_participants(tmp_path, "R1")
     assert one.factors is None
 
 
@@ -301,7 +304,7 @@ def test_float_noise_and_ehq_of_the_real_participants(hbn_metadata):
     assert "100.05" in text
     noisy = [line for line in text.splitlines() if "0000000" in line or "9999999" in line]
     assert len(noisy) > 40
-    by_id = {one.participant_id: one for one in bids.read_participants(hbn_metadata / "R1", "R1")}
+    by_id = {one.participant_id: one for one in read_participants(hbn_metadata / "R1", "R1")}
     assert len(by_id) == 136
     for line in noisy:
         values = by_id[line.split("\t")[0]].factors.values()

@@ -538,8 +538,11 @@ def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):
             fetch.main(settings(way.url, preset="challenge"), "R1")
         assert len(way.requests) == 1
     assert not list((tmp_path / "data/raw").rglob("*_eeg.[sb]*"))
-    with pytest.raises(HbnError, match=r"is no BIDS release|does not exist"):
+    with pytest.raises(HbnError, match=r"cmi_bids_R2/ is no BIDS release: nothing is listed there; .* data\.url, such"):
         fetch.main(settings(server.url), "R2")
+    server.admin.pipe_file(f"{HBN.replace('R1', 'R6')}/README", b"No table.")
+    with pytest.raises(HbnError, match=r"cmi_bids_R6/ is no BIDS release: 1 files are listed there, no participants"):
+        fetch.main(settings(server.url), "R6")
     with pytest.raises(HbnError, match="is not on OpenNeuro"):
         fetch.main(settings(server.url, preset="openneuro"), "R99")
 

@@ -17,10 +17,7 @@ class FolderSource:
     computes, is_saved = False, False
 
     def __init__(self, root: Path | str):
-        try:
-            self.root = checkout() / Path(root).expanduser()
-        except RuntimeError as error:  # no such user
-            raise HbnError(f"{root}: {error}; write the whole path") from None
+        self.root = checkout() / os.path.expanduser(root)
         if not os.path.lexists(self.root / "participants.tsv"):
             raise HbnError(f"data.url: {self.root} is no BIDS release (it has no participants.tsv)")
 
