@@ -132,14 +132,15 @@ def motor(after_s: np.ndarray, press_s: float, press: Press = PRESSES["contrast"
 def presses_of(rows: list[dict], clicking: str) -> list[tuple[float, str, Press]]:
     """All presses as (time in seconds, hand, how they look), those of sequence learning, which have no rows, too."""
     found = []
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
+    for i, row in enumerate(rows):
         value, onset_s = row["value"], row["onset_s"]
         if value.endswith("_buttonPress"):
             found.append((onset_s, value.split("_")[0], PRESSES["contrast"]))
         elif value == "trialResponse" and onset_s > 0:
             found.append((onset_s, clicking, PRESSES["search"]))
-        elif value.endswith("_OFF") and after and after["value"].startswith(("learningBlock", "seqLearning_stop")):
-            found += [(at_s, clicking, PRESSES["learning"]) for at_s in answer_clicks_s(onset_s, after["onset_s"])]
+        elif value.endswith("_OFF") and rows[i + 1]["value"].startswith(("learningBlock", "seqLearning_stop")):
+            clicks_s = answer_clicks_s(onset_s, rows[i + 1]["onset_s"])
+            found += [(at_s, clicking, PRESSES["learning"]) for at_s in clicks_s]
     return found
 
 
@@ -227,14 +228,14 @@ def _onsets(
     later_s = float(rng_of(seed, one.participant_id, "latency").normal(0, LATENCY_SD_S))
     scale = {kind: _scale(seed, one, kind) for kind in ONSETS}
     block = 0
-    for row, before in zip(rows, [None, *rows[:-1]], strict=True):
+    for i, row in enumerate(rows):
         value, onset_s = row["value"], row["onset_s"]
         kind, dot = value, 0
         if value.startswith("dot_no"):
             kind, dot = f"dot_{value.partition('_')[2].partition('_')[2]}", int(value[6])
         elif value.startswith("learningBlock_"):
             kind, block = "learningBlock", int(value[-1]) - 1
-        ends = value == "newPage" and before["value"] == "trialResponse" and onset_s - before["onset_s"] < 0.1
+        ends = value == "newPage" and rows[i - 1]["value"] == "trialResponse" and onset_s - rows[i - 1]["onset_s"] < 0.1
         if kind not in ONSETS or onset_s == 0 or ends:
             continue
         height = scale[kind] * np.exp(rng.normal(0, HEIGHT_SD))

@@ -180,7 +180,7 @@ def symbol_search(seed: int, one: Person, lead_in_s: float, limit_s: float, rng:
     alarms. 15 clicks turn the page, 0.6, 1.2, 3.6 s after the last of them.
     """
     own = rng_of(seed, one.participant_id, "searching")
-    pace = 1.96 - 0.33 * one.age_z + own.normal(0, 0.35)
+    pace = 1.96 - 0.37 * min(one.age_z, 1.4) + own.normal(0, 0.27)  # adults are no quicker than at 14
     wrong_rate = _sigmoid(-2.6 - 0.55 * one.age_z + own.normal(0, 1.0))
     onset_s = lead_in_s - 2
     rows = [{"onset_s": onset_s, "value": "symbolSearch_start"}]

@@ -122,16 +122,17 @@ class SimulatedSource:
 
     def events(self, recording: Recording) -> list[dict]:
         """Events of a recording's own block as the simulator takes them; the last one ends it."""
-        return self._blocks(recording)[0].rows
+        return self.blocks(recording)[0].rows
 
     def signal_uv(self, recording: Recording) -> np.ndarray:
         """The EEG (C, T) of a recording, with whatever else was recorded into its file."""
         one = people.person(self.rows[recording.participant_id])
         with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
-            blocks = [eeg.recording_uv(one, block.recording, block.rows, self.p) for block in self._blocks(recording)]
+            blocks = [eeg.recording_uv(one, block.recording, block.rows, self.p) for block in self.blocks(recording)]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
-    def _blocks(self, recording: Recording) -> list[tasks.Block]:
+    def blocks(self, recording: Recording) -> list[tasks.Block]:
+        """What stands in the file of a recording, its own block first."""
         if self.metadata:
             return [tasks.Block(recording, self._real_events(recording))]
         return tasks.file_blocks(self.p, people.person(self.rows[recording.participant_id]), recording)
@@ -149,7 +150,7 @@ class SimulatedSource:
             return self._write_real_events(path, destination, progress)
         recording = Recording.of(path)
         lines, n_before = [], 0
-        for block in self._blocks(recording):
+        for block in self.blocks(recording):
             for row in block.rows[:-1]:
                 sample = n_before + round(row["onset_s"] * self.p.sfreq_hz) - 0.5 * (row["value"] == "boundary")
                 code = tasks.CODES.get(row["value"], row["value"])
@@ -198,7 +199,7 @@ class SimulatedSource:
         if not path.startswith("sub-"):
             return facts | {"TaskName": path.removeprefix("task-").removesuffix("_eeg.json")}
         recording = Recording.of(path)
-        duration_s = sum(block.rows[-1]["onset_s"] for block in self._blocks(recording))
+        duration_s = sum(block.rows[-1]["onset_s"] for block in self.blocks(recording))
         return facts | {"TaskName": recording.task, "EEGChannelCount": len(CHANNELS), "RecordingDuration": duration_s}
 
     def _origin(self, path: str) -> str:
