@@ -1,8 +1,9 @@
 """One dataset out of the releases in data.releases, complete in itself for the training stages.
 
 Reads  data/windows/<release> of each listed release
-Writes data/dataset/   recordings (linked, not copied), recordings.csv, windows.npy, trials.csv,
-                       participants.csv, channels.csv (electrode positions), about.json
+Writes data/dataset/   recordings (linked, not copied), recordings.csv, trials.csv, participants.csv,
+                       channels.csv (electrode positions), windows.npy, events.npy, breaks.npy,
+                       about.json (label of the data, names of the kinds and tasks of events)
        metrics/dataset.json, plots/dataset/
 
 Everything of releases that are no longer listed is removed, so that what this stage depends on, and what
@@ -10,79 +11,83 @@ stands in metrics/, is the same with and without a history (DVC keeps the output
 gone). The scratch store and the DVC cache still have it.
 """
 
-import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from hbn.data import bids
+from hbn.data.event_kinds import KINDS, TASKS, count_kinds
 from hbn.data.manifest import join_labels, read_label
+from hbn.data.pruning import prune
+from hbn.data.release_tables import TRIAL_COLUMNS
 from hbn.data.splits import SPLITS
-from hbn.data.windows import RECORDING_COLUMNS
-from hbn.files import HbnError, atomic, existing, link, read_csv, write_csv, write_json
+from hbn.data.windows import RECORDING_COLUMNS, save_array
+from hbn.files import HbnError, existing, link, read_csv, write_csv, write_json
 from hbn.stage import run
 
-# What the stages before keep per release.
-OF_RELEASES = [
-    *(Path("data") / name for name in ("raw", "preprocessed", "windows")),
-    *(Path("metrics") / name for name in ("fetch", "preprocess", "windows")),
-    Path("plots/preprocess"),
-]
 # Cumulative shares of the response times (s) of contrast change detection in real HBN-EEG: event tables of
 # 1,723 blocks of 800 participants in four releases.
 HBN_RT_S = {0.0: 0, 0.24: 0.01, 0.93: 0.05, 1.36: 0.25, 1.60: 0.5, 1.85: 0.75, 2.21: 0.95, 2.35: 0.99, 2.4: 1}
 
 
 def main(p) -> None:
-    source, target = Path("data/windows"), Path("data/dataset")
-    for stale in (path for folder in OF_RELEASES if folder.exists() for path in folder.iterdir()):
-        if stale.stem.removesuffix("_spectrum") not in p.data.releases:
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-
-    recordings, trials, participants, windows, labels = [], [], [], [], []
+    prune(p.data.releases)
+    target, tables, arrays, labels = Path("data/dataset"), defaultdict(list), defaultdict(list), []
     for release in p.data.releases:
-        folder = existing(source / release, made_by=f"cache_windows@{release}")
-        offset = len(recordings)
+        folder = existing(Path("data/windows") / release, made_by=f"cache_windows@{release}")
         labels.append(read_label(folder, made_by=f"cache_windows@{release}"))
-        recordings += read_csv(folder / "recordings.csv")
-        trials += read_csv(folder / "trials.csv")
-        participants += read_csv(folder / "participants.csv")
-        windows.append(np.load(folder / "windows.npy", allow_pickle=False) + np.array([offset, 0]))
+        offset = len(tables["recordings"])
+        for name in ("recordings", "trials", "participants"):
+            tables[name] += read_csv(folder / f"{name}.csv")
+        for name in ("windows", "events", "breaks"):
+            array = np.load(folder / f"{name}.npy", allow_pickle=False)
+            array[:, 0] += offset  # the row of recordings.csv
+            arrays[name].append(array)
         for path in sorted((folder / "recordings").rglob("*.npy")):
             link(path, target / "recordings" / release / path.relative_to(folder / "recordings"))
+    splits = count_splits(tables["participants"], tables["trials"])
 
-    twice = [name for name, n in Counter(one["participant_id"] for one in participants).items() if n > 1]
+    for name, columns in (("recordings", RECORDING_COLUMNS), ("trials", TRIAL_COLUMNS)):
+        write_csv(target / f"{name}.csv", tables[name], columns)
+    write_csv(target / "participants.csv", tables["participants"], list(tables["participants"][0]))
+    arrays = {name: np.concatenate(parts) for name, parts in arrays.items()}
+    for name, array in arrays.items():
+        save_array(target / f"{name}.npy", array)
+    write_channels(target)
+    source = join_labels(labels)
+    write_json(target / "about.json", {"source": source, "event_kinds": KINDS, "event_tasks": TASKS})
+    counts = {"windows": len(arrays["windows"]), "events": count_kinds(arrays["events"].tolist())}
+    write_json("metrics/dataset.json", {"source": source, "splits": splits, **counts})
+    owners = Counter(tables["recordings"][i]["participant_id"] for i in arrays["windows"][:, 0])
+    write_plots(tables["participants"], tables["trials"], owners)
+
+
+def count_splits(participants: list[dict], trials: list[dict]) -> dict[str, dict]:
+    """Participants and trials of each split; HbnError for an empty split and for a participant in two releases."""
+    twice = [name for name, n in Counter(person["participant_id"] for person in participants).items() if n > 1]
     if twice:
         raise HbnError(f"participants in two releases: {', '.join(twice)}; drop one of the releases in data.releases")
-    counts = {
-        split: {
-            "participants": len(ids := {one["participant_id"] for one in participants if one["split"] == split}),
-            "trials": sum(trial["participant_id"] in ids for trial in trials),
-            "answered_trials": sum(trial["participant_id"] in ids and trial["rt_s"] != "" for trial in trials),
-        }
-        for split in SPLITS
-    }
+    counts = {}
+    for split in SPLITS:
+        ids = {person["participant_id"] for person in participants if person["split"] == split}
+        rows = [trial for trial in trials if trial["participant_id"] in ids]
+        answered = sum(trial["rt_s"] != "" for trial in rows)
+        counts[split] = {"participants": len(ids), "trials": len(rows), "answered_trials": answered}
     if empty := [split for split in SPLITS if not counts[split]["participants"]]:
         raise HbnError(
             f"no participant in the {' and '.join(empty)} split; raise data.n_participants or change the section splits"
         )
+    return counts
 
-    write_csv(target / "recordings.csv", recordings, RECORDING_COLUMNS)
-    write_csv(target / "trials.csv", trials, list(trials[0]) if trials else ["participant_id"])
-    write_csv(target / "participants.csv", participants, list(participants[0]))
-    with atomic(target / "windows.npy") as temporary, open(temporary, "wb") as file:
-        np.save(file, np.concatenate(windows))  # (N, 2): row of recordings.csv, start sample
-    positions = bids.electrode_positions_m()  # (C, 3)
+
+def write_channels(target: Path) -> None:
+    """Electrode positions."""
     rows = [
         {"channel": name, "x_m": x, "y_m": y, "z_m": z}
-        for name, (x, y, z) in zip(bids.CHANNELS, positions, strict=True)
+        for name, (x, y, z) in zip(bids.CHANNELS, bids.electrode_positions_m(), strict=True)
     ]
     write_csv(target / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
-    source = join_labels(labels)
-    write_json(target / "about.json", {"source": source})
-    write_json("metrics/dataset.json", {"source": source, "splits": counts, "windows": sum(map(len, windows))})
-    write_plots(participants, trials, Counter(recordings[i]["participant_id"] for i in np.concatenate(windows)[:, 0]))
 
 
 def write_plots(participants: list[dict], trials: list[dict], windows: Counter) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from hbn.data import bids
-from hbn.data.windows import RECORDING_COLUMNS
+from hbn.data.event_kinds import KINDS, TASKS
+from hbn.data.windows import RECORDING_COLUMNS, samples
 from hbn.files import write_csv, write_json
 
 SPLIT_OF = {
@@ -69,7 +70,7 @@ def write_tiny_dataset(folder: Path) -> Path:
     recording of 30 s at 500 Hz and eight trials each, every fourth without a response."""
     rng = np.random.default_rng(7)
     root, sfreq_hz, n_samples = folder / "data/dataset", 500, 15_000
-    recordings, trials, participants, windows = [], [], [], []
+    recordings, trials, participants, windows, events = [], [], [], [], []
     for i, (name, split) in enumerate(SPLIT_OF.items()):
         stem = f"{name}_task-contrastChangeDetection_run-1"
         path = root / "recordings/R1" / name / f"{stem}.npy"
@@ -85,11 +86,16 @@ def write_tiny_dataset(folder: Path) -> Path:
         windows += [(i, start) for start in range(0, n_samples - 1000, 500)]
         for k in range(8):
             answered = k % 4 != 3
+            rt_s = float(rng.uniform(0.8, 2.3)) if answered else None
+            target, task = 250 + 1500 * k, TASKS.index("contrastChangeDetection")
+            events.append((i, target, KINDS.index("stimulus_onset"), task))
+            if answered:
+                events.append((i, target + samples(rt_s, sfreq_hz), KINDS.index("press_left"), task))
             trials.append(
                 {
                     **{"recording": stem, "participant_id": name, "start_sample": 500 + 1500 * k},
                     **{"side": "left", "outcome": "correct" if answered else "miss"},
-                    "rt_s": float(rng.uniform(0.8, 2.3)) if answered else None,
+                    "rt_s": rt_s,
                 }
             )
         factors = dict(zip(bids.FACTORS, rng.normal(size=4).tolist(), strict=True))
@@ -98,10 +104,12 @@ def write_tiny_dataset(folder: Path) -> Path:
     write_csv(root / "trials.csv", trials, list(trials[0]))
     write_csv(root / "participants.csv", participants, list(participants[0]))
     np.save(root / "windows.npy", np.array(windows))
+    np.save(root / "events.npy", np.array(events, dtype=np.int32))
+    np.save(root / "breaks.npy", np.empty((0, 3), dtype=np.int32))
     positions = [dict(zip(("x_m", "y_m", "z_m"), xyz, strict=True)) for xyz in bids.electrode_positions_m().tolist()]
     rows = [{"channel": name, **xyz} for name, xyz in zip(bids.CHANNELS, positions, strict=True)]
     write_csv(root / "channels.csv", rows, ["channel", "x_m", "y_m", "z_m"])
-    write_json(root / "about.json", {"source": "simulated"})
+    write_json(root / "about.json", {"source": "simulated", "event_kinds": KINDS, "event_tasks": TASKS})
     return root
 
 

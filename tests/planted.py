@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from hbn.data import bids
-from hbn.data.windows import RECORDING_COLUMNS
+from hbn.data.event_kinds import KINDS, TASKS
+from hbn.data.windows import RECORDING_COLUMNS, samples
 from hbn.files import write_csv, write_json
 from hbn.networks import architecture
 
 SFREQ_HZ = 100
 TRIAL_S = 3.0
+PRESS = KINDS.index("press_left"), TASKS.index("contrastChangeDetection")
 FACTOR_HZ = (2.5, 6.0, 10.0, 16.0)  # a rhythm for each factor, each on its own pattern over the scalp
 
 
@@ -19,14 +21,14 @@ def write(folder: Path, n_participants: int = 48, n_trials: int = 16, seed: int 
     """Write <folder>/data/dataset as the stage assemble does: half of the participants are train, a sixth validation.
 
     A response ends a pulse over some electrodes, and a trial without a response has none; a participant's
-    factors set the strength of rhythms.
+    factors set the strength of rhythms. The presses are the events.
     """
     rng = np.random.default_rng(seed)
     root, n_samples = folder / "data/dataset", round((1 + n_trials) * TRIAL_S * SFREQ_HZ)
     positions_m = bids.electrode_positions_m()
     patterns = 10 * architecture.smooth_components(torch.from_numpy(positions_m).float(), 6).numpy()  # (C, 6)
     time_s = np.arange(n_samples) / SFREQ_HZ
-    recordings, trials, participants, windows = [], [], [], []
+    recordings, trials, participants, windows, events = [], [], [], [], []
     for i in range(n_participants):
         name, factors = f"sub-P{i:02d}", rng.normal(size=len(bids.FACTORS))
         stem = f"{name}_task-contrastChangeDetection_run-1"
@@ -40,6 +42,7 @@ def write(folder: Path, n_participants: int = 48, n_trials: int = 16, seed: int 
             if rt_s:
                 pulse_uv = 3 * np.exp(-0.5 * ((time_s - target_s - rt_s) / 0.1) ** 2)
                 data_uv += pulse_uv[:, None] * patterns[:, 5]
+                events.append((i, samples(target_s + rt_s, SFREQ_HZ), *PRESS))
             known = {"outcome": "correct" if rt_s else "miss", "rt_s": rt_s}
             trials.append(
                 {
@@ -64,10 +67,12 @@ def write(folder: Path, n_participants: int = 48, n_trials: int = 16, seed: int 
     for table, rows in (("recordings", recordings), ("trials", trials), ("participants", participants)):
         write_csv(root / f"{table}.csv", rows, list(rows[0]))
     np.save(root / "windows.npy", np.array(windows))
+    np.save(root / "events.npy", np.array(events, dtype=np.int32))
+    np.save(root / "breaks.npy", np.empty((0, 3), dtype=np.int32))
     channels = [
         {"channel": name, "x_m": x, "y_m": y, "z_m": z}
         for name, (x, y, z) in zip(bids.CHANNELS, positions_m.tolist(), strict=True)
     ]
     write_csv(root / "channels.csv", channels, list(channels[0]))
-    write_json(root / "about.json", {"source": "simulated"})
+    write_json(root / "about.json", {"source": "simulated", "event_kinds": KINDS, "event_tasks": TASKS})
     return root

@@ -3,13 +3,19 @@
 import csv
 import hashlib
 import json
+import logging
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+CELL = re.compile(
+    r'"((?:[^"]|"")*)"(?=\t|$)|([^\t]*)'
+)  # of a row: in quotation marks that end before a tab, or as it is
 FULL_BYTES = 1 << 16  # a disk with less is full: what remains is too small for a last block
 
 
@@ -69,19 +75,54 @@ def read_json(path: Path | str) -> dict:
     return content
 
 
-def read_tsv(path: Path | str) -> list[dict[str, str]]:
-    """Read a tab-separated table with a header (BIDS) as rows of text."""
-    return _read_table(path, "\t")
+def read_tsv(path: Path | str) -> list[dict[str, str | None]]:
+    """Read a tab-separated table with a header (BIDS) as rows of text (see parse_tsv)."""
+    return parse_tsv(existing(path).read_bytes(), path)
+
+
+def parse_tsv(content: bytes, path: Path | str) -> list[dict[str, str | None]]:
+    """Rows of text of a tab-separated table with a header (BIDS), without blanks around cells and names.
+
+    Read are UTF-8, UTF-16 with a byte order mark and, with a warning, Latin-1. Quotation marks around a cell that end
+    on its line are BIDS's, for a cell with a tab; other quotation marks are text. Empty lines are skipped. A cell that
+    a short row lacks is None. Raises HbnError for a NUL character, for a name that stands twice in the header, and for
+    a row with more cells than the header; it names the line.
+    """
+    lines = re.split("\r\n|\r|\n", _decoded(content, path))
+    names = _cells(lines[0])
+    while names and not names[-1]:
+        names.pop()
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise HbnError(f"{path}, line 1: the column {twice[0]!r} stands twice; delete the one that is wrong")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        cells = _cells(line)
+        if any(cells[len(names) :]):
+            raise HbnError(
+                f"{path}, line {number} has {len(cells)} cells, the header has {len(names)}; correct the line"
+            )
+        rows.append({name: cells[i] if i < len(cells) else None for i, name in enumerate(names)})
+    return rows
 
 
 def write_tsv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
-    """Write these columns of the rows as a tab-separated table, atomically; None becomes 'n/a' (BIDS)."""
+    """Write these columns of the rows as a tab-separated table, atomically; None becomes 'n/a' (BIDS).
+
+    A line break within a cell becomes a blank: BIDS has a row on each line.
+    """
+    rows = ({k: re.sub(r"[\r\n]+", " ", v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     _write_table(path, rows, columns, "\t", "n/a")
 
 
 def read_csv(path: Path | str) -> list[dict[str, str]]:
-    """Read a comma-separated table with a header as rows of text."""
-    return _read_table(path, ",")
+    """Read a comma-separated table with a header, in UTF-8, as rows of text."""
+    with open(existing(path), encoding="utf-8-sig", newline="") as file:
+        try:
+            return list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise HbnError(f"{path} is no table in UTF-8: {error}") from None
 
 
 def write_csv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
@@ -202,12 +243,33 @@ class Store:
             excess -= size
 
 
-def _read_table(path: Path | str, delimiter: str) -> list[dict[str, str]]:
-    with open(existing(path), encoding="utf-8-sig", newline="") as file:
-        try:
-            return list(csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise HbnError(f"{path} is no table in UTF-8: {error}") from None
+def _decoded(content: bytes, path: Path | str) -> str:
+    """The text of a table that other programs may have written."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "utf-16":
+            raise HbnError(f"{path} begins as UTF-16 and is none ({error}); save it as UTF-8") from None
+        log.warning("%s is not UTF-8 (%s) and is read as Latin-1; save it as UTF-8", path, error)
+        text = content.decode("latin-1")
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise HbnError(f"{path}, line {line} holds a NUL character: it is damaged, or is UTF-16 without its mark")
+    return text
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of one row of a tab-separated table."""
+    if '"' not in line:
+        return [cell.strip() for cell in line.split("\t")]
+    cells, end = [], -1
+    while end < len(line):
+        match = CELL.match(line, end + 1)
+        quoted, literal = match.groups()
+        cells.append((literal if quoted is None else quoted.replace('""', '"')).strip())
+        end = match.end()
+    return cells
 
 
 def _write_table(path: Path | str, rows: Iterable[dict], columns: list[str], delimiter: str, missing: str) -> None:

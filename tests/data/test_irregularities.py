@@ -174,7 +174,7 @@ def cached(tmp_path, monkeypatch):
         write_json(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json", {"sfreq_hz": 100, "scale_uv": 1.0})
         np.save(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
         write_label(tmp_path / "data/raw/R1", "simulated")
-        cache_windows.main(view(P, ("data", "splits", "windows")), "R1")
+        cache_windows.main(view(P, ("splits", "windows")), "R1")
         return read_json(tmp_path / "metrics/windows/R1.json")
 
     return run
@@ -250,7 +250,11 @@ def test_half_integer_samples_of_the_real_boundaries(hbn_metadata):
 
 
 def test_a_value_that_is_a_file_path_is_text(parse):
-    assert parse([*block()[:3], row(12, "D:\\stimuli\\movie 1.avi"), *block()[3:]]) == parse(block())
+    path, rows = "D:\\stimuli\\movie 1.avi", block()
+    assert parse([*rows[:2], row(12, path), *rows[2:]]) == parse(rows)
+    trials, dropped = parse([*rows[:3], row(13.5, path), *rows[3:]])  # it may have been a press
+    assert trials == parse(rows)[0][1:]
+    assert dropped == {"unknown_value": 1}
 
 
 def test_a_table_without_columns_loses_its_recording_with_a_counted_reason(cached):

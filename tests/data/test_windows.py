@@ -52,10 +52,11 @@ def test_a_file_that_is_no_cached_recording_is_named(cache):
         cache.read(1, 0, np.empty((200, 129), dtype=np.float16))
 
 
-def test_windows_do_not_straddle_a_boundary():
+def test_windows_hold_no_discontinuity_and_no_unusable_sample():
     assert list(window_starts(10, 4, 2, [])) == [0, 2, 4, 6]
-    assert list(window_starts(10, 4, 2, [5])) == [0, 6]
-    assert list(window_starts(10, 4, 2, [4])) == [0, 4, 6]
+    assert list(window_starts(10, 4, 2, [(5, 5)])) == [0, 6]
+    assert list(window_starts(10, 4, 2, [(4, 4)])) == [0, 4, 6]
+    assert list(window_starts(10, 3, 1, [(4, 6)])) == [0, 1, 6, 7]  # samples 4 and 5 are not usable
     assert list(window_starts(3, 4, 2, [])) == []
 
 

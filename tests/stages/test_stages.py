@@ -17,13 +17,13 @@ import torch
 from clone import REPOSITORY
 
 import assemble
-import cache_windows
 import challenge1
 import challenge2
 import pretrain
 from hbn import params, stage
 from hbn.data import bids, events
 from hbn.data.dataset import Dataset
+from hbn.data.release_tables import with_previous
 from hbn.files import read_csv
 from hbn.networks import architecture
 from hbn.networks.inference import new_encoder
@@ -130,7 +130,7 @@ def test_the_trial_before_is_the_one_right_before():
         events.Trial(trial=1, outcome="miss", rt_s=None, **facts),
         events.Trial(trial=3, outcome="wrong", rt_s=2.0, **facts),  # trial 2 was dropped
     ]
-    rows = cache_windows._with_previous(trials)
+    rows = with_previous(trials)
     assert [(row["previous_outcome"], row["previous_rt_s"]) for row in rows] == [
         (None, None),
         ("correct", 1.5),

@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections import deque
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,39 @@ import torch
 from torch import Tensor
 
 from hbn.data.windows import WindowCache, samples
-from hbn.files import digest, existing, read_csv, read_json, sha256
+from hbn.files import HbnError, digest, existing, read_csv, read_json, sha256
 
 DATASET = Path("data/dataset")
-TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy")
+TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy", "events.npy", "breaks.npy")
 N_READERS = min(4, os.cpu_count())  # threads that fill a batch
 READERS = ThreadPoolExecutor(N_READERS)
 FREED: deque[np.ndarray] = deque(maxlen=2)  # memory of batches that are gone
+
+
+@dataclass(frozen=True)
+class Events:
+    """What happened in the recordings, in all tasks."""
+
+    recording: np.ndarray  # (N,) row of recordings.csv
+    sample: np.ndarray  # (N,)
+    kind: np.ndarray  # (N,) index of kinds
+    task: np.ndarray  # (N,) index of tasks: the one in which it happened, in whichever task's file it stands
+    kinds: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+    @classmethod
+    def open(cls, root: Path) -> "Events":
+        about = read_json(root / "about.json")
+        columns = np.load(root / "events.npy", allow_pickle=False).T  # (4, N)
+        return cls(*columns, kinds=tuple(about["event_kinds"]), tasks=tuple(about["event_tasks"]))
+
+    def of(self, kinds: Collection[str], tasks: Collection[str]) -> np.ndarray:
+        """Which events (N,) are of these kinds in these tasks; HbnError for a name that is none."""
+        if unknown := {*kinds, *tasks} - {*self.kinds, *self.tasks}:
+            names = ", ".join((*self.kinds, *self.tasks))
+            raise HbnError(f"{', '.join(sorted(unknown))}: no kind or task of events; there are {names}")
+        is_kind = np.isin(self.kind, [i for i, name in enumerate(self.kinds) if name in kinds])
+        return is_kind & np.isin(self.task, [i for i, name in enumerate(self.tasks) if name in tasks])
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,8 @@ class Dataset:
 
     cache: WindowCache
     windows: np.ndarray  # (N, 2): recording, start sample
+    events: Events
+    breaks: np.ndarray  # (K, 3): recording, first sample of a stretch that no window may hold, first sample after it
     trials: list[dict[str, str]]
     participants: dict[str, dict[str, str]]
     positions_m: Tensor  # (C, 3)
@@ -42,6 +71,8 @@ class Dataset:
         return cls(
             cache=cache,
             windows=np.load(root / "windows.npy", mmap_mode="r", allow_pickle=False),
+            events=Events.open(root),
+            breaks=np.load(root / "breaks.npy", allow_pickle=False),
             trials=read_csv(root / "trials.csv"),
             participants={row["participant_id"]: row for row in read_csv(root / "participants.csv")},
             positions_m=torch.tensor([[float(row[axis]) for axis in ("x_m", "y_m", "z_m")] for row in channels]),

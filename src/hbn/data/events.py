@@ -1,19 +1,27 @@
 """Event tables as they really are, and the trials of contrast change detection."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from hbn.data import event_kinds
 from hbn.data.bids import UnusableRecording
-from hbn.files import read_tsv
+from hbn.files import HbnError, parse_tsv
 
 CONTRAST_CHANGE = "contrastChangeDetection"
+FILE_REASONS = ("file_without_own_block", "block_without_targets")
 TARGETS = ("left_target", "right_target")
 FOREPERIODS_S = np.array([2.8, 4.4, 6.0])  # from trial start to target; a third of trials each
 RESPONSE_WINDOW_S = 2.4
+KNOWN = {*event_kinds.NUMBER, *event_kinds.NO_EVENTS}
+MISSING = ("n/a", "", "nan", "na")
+LOWEST_HZ, HIGHEST_HZ = 50, 20_000  # sampling rates of EEG; onsets in samples or milliseconds make others
+TOLERANCE_S = 0.05  # between onset and sample, which agree exactly in HBN-EEG
 FAST = 1.463  # times quicker are all intervals of about one block in twenty
 
 
@@ -41,26 +49,82 @@ class Trial:
     n_presses_after: int  # from the target to the next trial start, the response included
 
 
-def read_events(path: Path | str) -> list[Event]:
-    """Rows in file order, which decides where onsets are tied; only onset, value and feedback are read.
-
-    Raises UnusableRecording: 'events_missing' (no such file) or 'events_columns' (no onset or value).
-    """
+def read_events(path: Path | str, duration_s: float = math.inf) -> list[Event]:
+    """Events of a table (see parse_events); UnusableRecording 'events_missing' where there is none."""
     if not Path(path).exists():
         raise UnusableRecording("events_missing", f"{path} does not exist")
-    rows = read_tsv(path)
-    if rows and not {"onset", "value"} <= rows[0].keys():
-        has = ", ".join(map(str, rows[0]))
-        raise UnusableRecording("events_columns", f"{path} lacks the columns onset and value; it has {has}")
-    events = []
-    for row in rows:
-        try:
-            onset_s = float(row["onset"])
-        except (TypeError, ValueError):
-            onset_s = math.nan
-        known = 0 <= onset_s < math.inf
-        events.append(Event(onset_s if known else math.nan, row["value"] or "n/a", row.get("feedback") or "n/a"))
-    return events
+    return parse_events(Path(path).read_bytes(), path, duration_s)
+
+
+def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf) -> list[Event]:
+    """Rows in file order, which decides where onsets are tied; only onset, sample, value and feedback are read.
+
+    A row has no time (NaN) where the table has none, where it lies before the recording, where it is earlier than the
+    row before or later than the row after, and where `sample` contradicts it.
+
+    Raises UnusableRecording: 'events_unreadable' (no table, or a row lacks cells), 'events_columns' (no onset or value)
+    or 'events_onsets' (the onsets are not in seconds, or most of them are later than the `duration_s` of the
+    recording).
+    """
+    try:
+        rows = parse_tsv(content, path)
+    except HbnError as error:
+        raise UnusableRecording("events_unreadable", str(error)) from error
+    names = [name.lower() for name in rows[0]] if rows else ["onset", "value"]
+    if len(names) > len(set(names)) or not {"onset", "value"} <= set(names):
+        raise UnusableRecording(
+            "events_columns", f"{path} should have one column onset and one column value; it has {', '.join(names)}"
+        )
+    rows = [dict(zip(names, row.values(), strict=True)) for row in rows]
+    if short := [number for number, row in enumerate(rows, start=1) if None in row.values()]:
+        raise UnusableRecording("events_unreadable", f"{path}: row {short[0]} has fewer cells than the header")
+    onsets_s = _onsets_s(
+        [row["onset"] for row in rows], [row.get("sample", "n/a") for row in rows], path, duration_s
+    ).tolist()
+    return [
+        Event(onset_s, row["value"] or "n/a", row.get("feedback") or "n/a")
+        for onset_s, row in zip(onsets_s, rows, strict=True)
+    ]
+
+
+def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_s: float) -> np.ndarray:
+    """The times (N,) of the rows of a table, NaN where there is none (see parse_events)."""
+    if commas := [text for text in onsets if "," in text]:
+        decimal = all(re.fullmatch(r"-?\d+,\d+", text) for text in commas) and "." not in "".join(onsets)
+        if not decimal or all(re.fullmatch(r"-?[1-9]\d*,\d{3}", text) for text in commas):
+            raise UnusableRecording("events_onsets", f"{path}: onset {commas[0]!r} may have decimals or thousands")
+        onsets = [text.replace(",", ".") for text in onsets]
+    onset_s, sample = np.array(list(map(_number, onsets))), np.array(list(map(_number, samples)))  # (N,)
+    pairs = zip(onsets, np.isnan(onset_s), strict=True)
+    wrong = [text for text, is_none in pairs if is_none and text.lower() not in MISSING]
+    if 2 * len(wrong) > len(onsets):
+        raise UnusableRecording("events_onsets", f"{path}: most onsets are no numbers, such as {wrong[0]!r}")
+    onset_s[onset_s < 0] = np.nan
+    both = (onset_s > 0) & (sample > 0)
+    if both.any():
+        rate_hz = np.median(sample[both] / onset_s[both])
+        if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
+            raise UnusableRecording(
+                "events_onsets", f"{path}: onsets are not in seconds, {rate_hz:.6g} samples fall on one unit of onset"
+            )
+        onset_s[both & (np.abs(sample / rate_hz - onset_s) > TOLERANCE_S)] = np.nan
+    elif np.nanmedian([0, *onset_s]) > duration_s:
+        raise UnusableRecording(
+            "events_onsets", f"{path}: most onsets are later than the end of the recording after {duration_s:g} s"
+        )
+    timed = np.flatnonzero(~np.isnan(onset_s))
+    earlier = np.diff(onset_s[timed]) < 0
+    onset_s[timed[:-1][earlier]] = onset_s[timed[1:][earlier]] = np.nan
+    return onset_s
+
+
+def _number(text: str) -> float:
+    """NaN for what is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) and "_" not in text else math.nan  # Python reads 1_000, tables have none
 
 
 def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], Counter]:
@@ -76,8 +140,10 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
     run's block the longest counts, of equal ones the first); 'before_first_block' and
     'no_trial_start'; 'several_targets' in one trial; 'no_onset' (a row of the trial has no time);
     'boundary' (the recording was interrupted between trial start and the end of the response window);
-    'press_without_feedback'.
-    'file_without_own_block' counts 1 for the file.
+    'unknown_value' (after the target a value that no task has: it may have been a press);
+    'press_without_feedback'. The targets of a table are as many as its trials and these reasons together.
+    Two more reasons, those of FILE_REASONS, count 1 for the file: 'file_without_own_block' and 'block_without_targets'
+    (begun and aborted).
     """
     dropped = Counter()
     blocks: list[tuple[str, list[Event]]] = []
@@ -97,6 +163,7 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
         own.sort(key=_targets, reverse=True)  # stable: of equally long ones the first
         for rows in own[1:]:
             dropped["repeated_block"] += _targets(rows)
+        dropped["block_without_targets"] = int(not _targets(own[0]))
         trials = _block_trials(own[0], dropped)
     else:
         dropped["file_without_own_block"] = 1
@@ -111,7 +178,7 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
     starts = [i for i, event in enumerate(rows) if event.value == "contrastTrial_start"]
     dropped["no_trial_start"] += _targets(rows[: starts[0] if starts else len(rows)])
     found = []
-    for number, (begin, end) in enumerate(zip(starts, [*starts[1:], len(rows)], strict=True)):
+    for number, (begin, end) in enumerate(pairwise([*starts, len(rows)])):
         targets = [i for i in range(begin, end) if rows[i].value in TARGETS]
         if len(targets) > 1:
             dropped["several_targets"] += len(targets)
@@ -127,6 +194,8 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
         until_s = rows[target].onset_s + RESPONSE_WINDOW_S
         if any(row.value == "boundary" and row.onset_s <= until_s for row in rows[begin:end]):
             dropped["boundary"] += 1
+        elif any(row.value not in KNOWN for row in rows[target:end]):
+            dropped["unknown_value"] += 1
         elif outcome is None:
             dropped["press_without_feedback"] += 1
         else:

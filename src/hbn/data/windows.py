@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hbn.files import HbnError, existing, read_csv
+from hbn.files import HbnError, atomic, existing, read_csv
 
 RECORDING_COLUMNS = [
     *("recording", "release", "participant_id", "task", "run", "samples", "sfreq_hz", "scale_uv", "sha256")
@@ -21,12 +21,30 @@ def samples(duration_s: float, sfreq_hz: float) -> int:
     return round(duration_s * sfreq_hz)
 
 
-def window_starts(n_samples: int, window_samples: int, stride_samples: int, boundaries: list[int]) -> np.ndarray:
-    """Starts of all whole windows (N,) that do not straddle a discontinuity at one of `boundaries`."""
+def straddles(starts: np.ndarray, window_samples: int, breaks: list[tuple[int, int]]) -> np.ndarray:
+    """Which windows (N,) that begin at `starts` hold a discontinuity or a part of a stretch that is not usable.
+
+    Each break is the first sample that is not usable and the first after it that is again; at a discontinuity both
+    are the first sample after it.
+    """
+    within = np.zeros(len(starts), dtype=bool)
+    for begin, end in breaks:
+        within |= (starts < end) & (starts + window_samples > begin)
+    return within
+
+
+def window_starts(
+    n_samples: int, window_samples: int, stride_samples: int, breaks: list[tuple[int, int]]
+) -> np.ndarray:
+    """Starts (N,) of all whole windows that hold nothing of `breaks` (see straddles)."""
     starts = np.arange(0, n_samples - window_samples + 1, stride_samples, dtype=np.int64)
-    for boundary in boundaries:
-        starts = starts[(starts >= boundary) | (starts + window_samples <= boundary)]
-    return starts
+    return starts[~straddles(starts, window_samples, breaks)]
+
+
+def save_array(path: Path | str, array: np.ndarray) -> None:
+    """Write an array as .npy, atomically."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array)
 
 
 class WindowCache:
