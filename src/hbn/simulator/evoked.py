@@ -224,19 +224,18 @@ def _presses(
 def _onsets(
     rng: np.random.Generator, seed: int, one: Person, evoked: dict, rows: list[dict], time_s: np.ndarray
 ) -> None:
-    """Visual potentials. The 'newPage' that ends symbolSearch shows nothing, nor does row 0 of a real table."""
+    """Visual potentials. What stands at 0 s in a real table is spurious and evokes none."""
     later_s = float(rng_of(seed, one.participant_id, "latency").normal(0, LATENCY_SD_S))
     scale = {kind: _scale(seed, one, kind) for kind in ONSETS}
     block = 0
-    for i, row in enumerate(rows):
+    for row in rows:
         value, onset_s = row["value"], row["onset_s"]
         kind, dot = value, 0
         if value.startswith("dot_no"):
             kind, dot = f"dot_{value.partition('_')[2].partition('_')[2]}", int(value[6])
         elif value.startswith("learningBlock_"):
             kind, block = "learningBlock", int(value[-1]) - 1
-        ends = value == "newPage" and rows[i - 1]["value"] == "trialResponse" and onset_s - rows[i - 1]["onset_s"] < 0.1
-        if kind not in ONSETS or onset_s == 0 or ends:
+        if kind not in ONSETS or onset_s == 0:
             continue
         height = scale[kind] * np.exp(rng.normal(0, HEIGHT_SD))
         to_the_right = np.cos(np.pi / 4 * (dot - 1)) if dot else 0.0  # dots are 45 degrees apart on a circle

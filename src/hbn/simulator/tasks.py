@@ -11,21 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hbn import params
+from hbn.data import event_kinds
 from hbn.data.bids import Recording
 from hbn.data.events import CONTRAST_CHANGE, FAST, FOREPERIODS_S, RESPONSE_WINDOW_S
 from hbn.simulator.people import MOVIES_S, Person, learning_task, rng_of
 
 FAST_BLOCKS = 92 / 1727  # share of blocks that run FAST times quicker
-CODES = {
-    **{"contrastTrial_start": 5, "left_target": 8, "right_target": 9, "left_buttonPress": 12, "right_buttonPress": 13},
-    **{"resting_start": 90, "instructed_toOpenEyes": 20, "instructed_toCloseEyes": 30},
-    **{"contrastChangeB1_start": 94, "contrastChangeB2_start": 95, "contrastChangeB3_start": 96},
-    **{"surroundSuppB1_start": 93, "surroundSuppB2_start": 97, "fixpoint_ON": 4, "stim_ON": 8},
-    **{"symbolSearch_start": 92, "newPage": 20, "trialResponse": 14},
-    **{"seqLearning_start": 91, "seqLearning_stop": 50, **{f"learningBlock_{i}": 30 + i for i in range(1, 6)}},
-    **{f"dot_no{i}_ON": 10 + i for i in range(1, 9)},
-    **{f"dot_no{i}_OFF": 20 + i for i in range(1, 9)},
-}
 VIDEO_CODES = {
     **{"DespicableMe": (83, 103), "ThePresent": (84, 104)},
     **{"DiaryOfAWimpyKid": (81, 101), "FunwithFractals": (82, 102)},
@@ -51,13 +42,8 @@ RUNS_ON = {
     **{"DespicableMe": (0.006, CONTRAST_CHANGE), "FunwithFractals": (0.034, CONTRAST_CHANGE)},
     **{"DiaryOfAWimpyKid": (0.072, CONTRAST_CHANGE)},
 }
-# Files name codes by the task of the file, so events of another task get wrong values in it.
-MISNAMED = {
-    "contrast": {
-        **{"stim_ON": "left_target", "dot_no2_ON": "left_buttonPress", "dot_no3_ON": "right_buttonPress"},
-    },
-    "search": {"dot_no4_ON": "trialResponse", "instructed_toOpenEyes": "newPage"},
-}
+# Names that events of contrast change detection get in the file of a film (see event_kinds).
+IN_FILMS = {"left_target": "stim_ON", "left_buttonPress": "dot_no2_ON", "right_buttonPress": "dot_no3_ON"}
 
 # Right answers of symbolSearch, the same for everybody (57 rows were reached by somebody).
 SEARCH_ANSWERS = "010001010001011110101011010110011010101001010101001101101"
@@ -173,7 +159,7 @@ def before_search(one: Person, rng: np.random.Generator) -> str:
 def symbol_search(seed: int, one: Person, lead_in_s: float, limit_s: float, rng: np.random.Generator) -> list[dict]:
     """Pages of 15 rows, a click on yes or no for each; the first click after `limit_s` ends the task.
 
-    Its last row, a 'newPage' 12 ms after the last click, shows no page. Real quantiles (5, 50, 95 %): time
+    A last 'newPage' comes 12 ms after the last click. Real quantiles (5, 50, 95 %): time
     between clicks 2.2, 5.6, 16.5 s, first click after the first page 4.6, 8.7, 26.6 s, clicks per recording 6,
     16, 32. Logarithms of the times vary with sd .43 within a recording, and their means with sd .50 between
     recordings, r -.68 with age. Right answers: 89 % (r .29 with age); misses are 2.6 times as frequent as false
@@ -318,29 +304,22 @@ def spans(rows: list[dict], begin: str, end: str, time_s: np.ndarray) -> np.ndar
 
 
 def as_meant(rows: list[dict]) -> list[dict]:
-    """Rows of a real table with the values that the task meant which had begun before them in the file.
+    """Rows of a real table under the names of the task that was running, not those of the file's task.
 
-    HBN named codes by the task of the file: in a movie's file, a press of contrast change detection
-    stands as 'dot_no2_ON' (see MISNAMED). The last start of a task decides.
+    See event_kinds: in the file of a film, a press of contrast change detection stands as 'dot_no2_ON'.
     """
-    meant, running = [], ""
+    meant, running = [], None
     for row in rows:
-        value = row["value"]
-        if value.startswith(("contrastChangeB", "contrastTrial_start")):
-            running = "contrast"
-        elif value == "symbolSearch_start":
-            running = "search"
-        elif value.endswith("_start") or value.startswith("learningBlock"):
-            running = ""
-        meant.append({**row, "value": MISNAMED.get(running, {}).get(value, value)})
+        number = event_kinds.NUMBER.get(row["value"])
+        running = event_kinds.STARTS.get(number, running)
+        name, _ = event_kinds.EVENTS.get(running, {}).get(number, (row["value"], None))
+        meant.append({**row, "value": name})
     return meant
 
 
 def in_file_of(task: str, value: str) -> str:
-    """The value that HBN writes for an event in a file of `task`; only those of the movies differ here."""
-    if task not in MOVIES_S:
-        return value
-    return next((written for written, meant in MISNAMED["contrast"].items() if meant == value), value)
+    """The name of an event in the file of `task`."""
+    return IN_FILMS.get(value, value) if task in MOVIES_S else value
 
 
 def _sigmoid(x: float) -> float:

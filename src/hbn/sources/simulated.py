@@ -9,6 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hbn import params
+from hbn.data import event_kinds
 from hbn.data.bids import CHANNELS, EEG_SUFFIXES, FACTORS, Recording, UnusableRecording
 from hbn.data.events import CONTRAST_CHANGE, read_events
 from hbn.data.manifest import SIMULATOR
@@ -153,7 +154,7 @@ class SimulatedSource:
         for block in self.blocks(recording):
             for row in block.rows[:-1]:
                 sample = n_before + round(row["onset_s"] * self.p.sfreq_hz) - 0.5 * (row["value"] == "boundary")
-                code = tasks.CODES.get(row["value"], row["value"])
+                code = event_kinds.NUMBER.get(row["value"], row["value"])
                 lines.append({"onset": _number(sample / self.p.sfreq_hz), "sample": _number(sample)})
                 lines[-1] |= {"event_code": code, **row, "value": tasks.in_file_of(recording.task, row["value"])}
             n_before += round(block.rows[-1]["onset_s"] * self.p.sfreq_hz)
