@@ -10,12 +10,11 @@ from clone import REPOSITORY
 from hbn import params
 from hbn.data.bids import Recording
 from hbn.files import read_tsv
-from hbn.simulator import eeg, evoked, people, tasks
+from hbn.simulator import evoked, people, tasks
 from hbn.sources.simulated import SimulatedSource
 
 P = params.load(REPOSITORY / "params.yaml").simulator.model_copy(update={"sfreq_hz": 100})
 ADULT = people.Person("sub-NDARAA001AAA", 12.0, (0.0, 0.0, 0.0, 0.0))
-SOURCES = tuple(eeg.SOURCES)
 
 
 def everyone() -> list[dict]:
@@ -37,7 +36,7 @@ def evoked_uv(rows: list[dict], one: people.Person = ADULT, task: str = "symbolS
     """What the rows evoke, whose last one is the end."""
     time_s = np.arange(round(rows[-1]["onset_s"] * sfreq_hz), dtype=np.float32) / sfreq_hz
     rng = people.rng_of("test")
-    return evoked.responses_uv(rng, 1, one, Recording(one.participant_id, task, None), rows, time_s, 18.0, SOURCES)
+    return evoked.responses_uv(rng, P, one, Recording(one.participant_id, task, None), rows, time_s)
 
 
 def rows_of(*events: tuple[float, str]) -> list[dict]:
@@ -150,7 +149,7 @@ def test_presses_of_tasks_share_physiology_but_not_their_form():
     target = {"onset_s": 8.5, "value": "left_target"}
     press = {"onset_s": 10.0, "value": "right_buttonPress", "feedback": "smiley_face"}
     contrast = evoked_uv([target, press, *rows_of((10.9, "contrastTrial_start"), (14.0, "end"))])
-    hand = evoked.mouse_hand(1, ADULT)
+    hand = evoked.mouse_hand(P.seed, ADULT)
     other = f"{tasks.contralateral(hand)}_motor"
     around = slice(800, 1020)
     for name, uv in ((other, click), ("left_motor", contrast)):
@@ -176,7 +175,7 @@ def test_presses_that_answer_nothing_have_a_motor_potential_alone(feedback):
 
 def test_clicks_of_sequence_learning_have_no_rows_but_a_potential():
     rows = tasks.event_table(P, ADULT, Recording(ADULT.participant_id, "seqLearning8target", None))
-    hand = evoked.mouse_hand(1, ADULT)
+    hand = evoked.mouse_hand(P.seed, ADULT)
     motor_uv = evoked_uv(rows, task="seqLearning8target")[f"{tasks.contralateral(hand)}_motor"]
     starts = [i for i, row in enumerate(rows) if row["value"].startswith("learningBlock")]
     for begin, after in zip(starts, [*starts[1:], len(rows) - 2], strict=True):

@@ -98,7 +98,7 @@ def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.
 
     named = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
     rhythms = rhythms_uv(rng, brain, hand_modulation(rows, time_s, mouse_hand(p.seed, one)), rows, time_s, p)
-    for part in (rhythms, responses_uv(rng, p.seed, one, recording, rows, time_s, p.ramp_uv, tuple(SOURCES))):
+    for part in (rhythms, responses_uv(rng, p, one, recording, rows, time_s)):
         for name, values in part.items():
             named[name] += values
     data_uv += np.stack([topographies[name] for name in named], axis=1) @ np.stack(list(named.values()))

@@ -19,12 +19,14 @@ the right hand, by 8 % of the participants with the left. Onsets are in ONSETS; 
 at the same second. Heights vary by HEIGHT_SD from event to event and by PERSON_SD between participants.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import scipy.fft
 
+from hbn import params
 from hbn.data.bids import Recording
 from hbn.simulator.people import MOVIES_S, Person, rng_of
 from hbn.simulator.tasks import VIDEO_CODES, contralateral, trials_of
@@ -93,20 +95,26 @@ FILM_BAND_HZ = (0.5, 8.0)
 
 
 def responses_uv(
-    rng: np.random.Generator, seed: int, one: Person, recording: Recording, rows: list[dict], time_s: np.ndarray,
-    ramp_uv: float, sources: tuple[str, ...],
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """What the events of a recording evoke in each of `sources`, (T,) float32 in microvolts.
+    rng: np.random.Generator,
+    p: params.Simulator,
+    one: Person,
+    recording: Recording,
+    rows: list[dict],
+    time_s: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """What the events of a recording evoke in named sources (eeg.SOURCES), (T,) float32 in microvolts.
 
     `rng` draws the heights of the trials of contrast change detection; everything else has a generator of its own.
+    What stands at 0 s in a real table is spurious and evokes nothing.
     """
-    evoked = {name: np.zeros(len(time_s), dtype=np.float32) for name in sources}
-    _trials(rng, evoked, rows, time_s, ramp_uv)
-    own = rng_of(seed, one.participant_id, recording.column, "evoked")
-    clicks = presses_of(rows, mouse_hand(seed, one))
-    _presses(own, _scale(seed, one, "press"), evoked, clicks, time_s, ramp_uv)
-    _onsets(own, seed, one, evoked, rows, time_s)
-    _films(seed, one, evoked, rows, time_s)
+    evoked = defaultdict(lambda: np.zeros(len(time_s), dtype=np.float32))
+    rows = [row for row in rows if row["onset_s"] > 0]
+    _trials(rng, evoked, rows, time_s, p.ramp_uv)
+    own = rng_of(p.seed, one.participant_id, recording.column, "evoked")
+    presses = presses_of(rows, mouse_hand(p.seed, one))
+    _presses(own, _scale(p.seed, one, "press"), evoked, presses, time_s, p.ramp_uv)
+    _onsets(own, p.seed, one, evoked, rows, time_s)
+    _films(p.seed, one, evoked, rows, time_s)
     return evoked
 
 
@@ -136,7 +144,7 @@ def presses_of(rows: list[dict], clicking: str) -> list[tuple[float, str, Press]
         value, onset_s = row["value"], row["onset_s"]
         if value.endswith("_buttonPress"):
             found.append((onset_s, value.split("_")[0], PRESSES["contrast"]))
-        elif value == "trialResponse" and onset_s > 0:
+        elif value == "trialResponse":
             found.append((onset_s, clicking, PRESSES["search"]))
         elif value.endswith("_OFF") and rows[i + 1]["value"].startswith(("learningBlock", "seqLearning_stop")):
             clicks_s = answer_clicks_s(onset_s, rows[i + 1]["onset_s"])
@@ -224,7 +232,7 @@ def _presses(
 def _onsets(
     rng: np.random.Generator, seed: int, one: Person, evoked: dict, rows: list[dict], time_s: np.ndarray
 ) -> None:
-    """Visual potentials. What stands at 0 s in a real table is spurious and evokes none."""
+    """Visual potentials."""
     later_s = float(rng_of(seed, one.participant_id, "latency").normal(0, LATENCY_SD_S))
     scale = {kind: _scale(seed, one, kind) for kind in ONSETS}
     block = 0
@@ -235,7 +243,7 @@ def _onsets(
             kind, dot = f"dot_{value.partition('_')[2].partition('_')[2]}", int(value[6])
         elif value.startswith("learningBlock_"):
             kind, block = "learningBlock", int(value[-1]) - 1
-        if kind not in ONSETS or onset_s == 0:
+        if kind not in ONSETS:
             continue
         height = scale[kind] * np.exp(rng.normal(0, HEIGHT_SD))
         to_the_right = np.cos(np.pi / 4 * (dot - 1)) if dot else 0.0  # dots are 45 degrees apart on a circle

@@ -31,13 +31,8 @@ class SimulatedSource:
     def __init__(self, release: str, p: params.Simulator):
         self.release, self.p = release, p
         self.metadata = FolderSource(Path(p.metadata_dir) / release) if p.metadata_dir else None
-        modules = (
-            *(f"simulator.{name}" for name in ("people", "tasks", "evoked", "eeg")),
-            "data.bids",
-            "data.events",
-            "data.participants",
-        )
-        modules += ("sources.simulated",)
+        modules = [f"simulator.{name}" for name in ("people", "tasks", "evoked", "eeg")] + ["sources.simulated"]
+        modules += [f"data.{name}" for name in ("bids", "events", "event_kinds", "participants")]
         self.key = digest([p.model_dump(), release, code_digest(*modules)])
 
     @cached_property
