@@ -61,6 +61,7 @@ class Simulator(Section):
     file_format: Literal["set", "bdf"]
     resting_cycles: Annotated[int, Field(ge=1, le=5)]
     lead_in_s: Annotated[float, Field(ge=4, le=120)]
+    search_s: Annotated[float, Field(ge=10, le=120)]
     effect_p_factor: Fraction
     effect_attention: Fraction
     effect_internalizing: Fraction
