@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from hbn.reporting.summary import summary
+from hbn.reporting.main_scores import main_scores
 
 LOG = Path(".scratch/repro.log")
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[78=>])")  # colours, movements of the cursor
@@ -88,24 +88,22 @@ class Display:
 def main(*arguments: str) -> int:
     start_s = time.monotonic()
     command = ["dvc", "repro", *arguments]
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches DVC as well, which ends
     status = on_terminal(command) if sys.stdout.isatty() else subprocess.run(command).returncode
     if status == 0:
-        print(*summary(), sep="\n")
-        print(
-            "Next: `make plots` draws all results in report/page.html, `dvc metrics diff` compares them with the commit"
-        )
+        print(*main_scores(), sep="\n")
+        print("Next: `make plots` draws all results in report/page.html; `dvc metrics diff` says what changed")
     print(f"{'Done' if status == 0 else 'Failed'} after {duration(time.monotonic() - start_s)}")
     return status
 
 
 def on_terminal(command: list[str]) -> int:
-    """Run a `dvc repro` that believes to write to the terminal; return its exit status."""
-    names = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True).stdout
+    """Run a `dvc repro`, to which a pseudo-terminal looks like the user's; return its exit status."""
+    names = subprocess.run(["dvc", "stage", "list", "--name-only"], capture_output=True, text=True).stdout
     width = shutil.get_terminal_size().columns
     display = Display(sys.stdout, len(names.split()), width)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, max(40, width - 40)))  # progress bars fit behind the name of the stage
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches DVC, which ends
     with subprocess.Popen(command, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         LOG.parent.mkdir(exist_ok=True)

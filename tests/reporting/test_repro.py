@@ -76,9 +76,9 @@ def test_a_terminal_gets_one_line_per_stage_and_the_scores(repro, tmp_path):
     assert lines[0] == "12:00:00 fetch WARNING 1 recording is missing"
     assert lines[3] == "2 stages ran, 1 were up to date; complete output: .scratch/repro.log"
     assert lines[4:7] == [
-        "Scores of the test participants (95 % interval); data: simulated",
-        "challenge1.r        0.764  (0.64 to 0.86)  best without EEG: 0.000 (mean)",
-        "challenge1.latency  0.211 ms  (99 %: 0.28 ms) as int8",
+        "Scores of the test participants (95 % intervals), data: simulated",
+        "challenge1.r        0.764 (0.64 to 0.86)  without EEG: age_sex -0.077, mean 0.000",
+        "challenge1.latency  0.211 ms (99 %: 0.28 ms)  as int8, batch 1",
     ]
     assert lines[7].startswith("Next: ")
     assert lines[8] == "Done after 0 s"
