@@ -90,7 +90,7 @@ def run_on_terminal(command: list[str], interrupts: list[int]) -> int:
     with subprocess.Popen(command, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         LOG.parent.mkdir(exist_ok=True)
-        with LOG.open("w") as log:
+        with LOG.open("w", buffering=1) as log:
             for text, is_line in pieces(ours):
                 if not text:
                     display.refresh()
