@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_report_needs_no_more_than_the_review_installs():
     packages = install.partition(" --constraint requirements.txt ")[2].split()
     assert set(packages) == {"dvc", "matplotlib", "numpy", "ruamel.yaml"}
     code = "import sys; sys.path.insert(0, 'src'); import report; print(*sys.modules)"
-    done = subprocess.run(["python", "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     assert not {"torch", "mne", "pydantic", "sklearn", "onnx"} & set(done.stdout.split())
 
 

@@ -74,7 +74,7 @@ def test_a_terminal_gets_one_line_per_stage_and_the_scores(repro, tmp_path):
     lines = repro(status=0, terminal=True)
     assert [line.split()[:-2] for line in lines[1:3]] == [["[", "2/3]", "fetch@R1"], ["[", "3/3]", "assemble"]]
     assert lines[0] == "12:00:00 fetch WARNING 1 recording is missing"
-    assert lines[3] == "2 stages ran, 1 were up to date; complete output: .scratch/repro.log"
+    assert lines[3] == "2 stages ran, 1 up to date; complete output: .scratch/repro.log"
     assert lines[4:7] == [
         "Scores of the test participants (95 % intervals), data: simulated",
         "challenge1.r        0.764 (0.64 to 0.86)  without EEG: age_sex -0.077, mean 0.000",

@@ -70,7 +70,7 @@ class Display:
             self.line(f"All that {self.stage} wrote:")
             self.out.writelines(f"  {line}\n" for line in self.output)
         self.stage = ""
-        self.line(f"{self.n_ran} stages ran, {self.n_skipped} were up to date; complete output: {LOG}")
+        self.line(f"{self.n_ran} stages ran, {self.n_skipped} up to date; complete output: {LOG}")
 
     def line(self, text: str) -> None:
         """Write a line that stays."""
