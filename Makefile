@@ -34,7 +34,7 @@ test: lint  ## Set up, run the checks of `make lint` and the tests
 lint: .venv/installed-dev  ## Check format, code, types and spelling
 	ruff format --check .
 	ruff check .
-	ty check --quiet --python "$$(python -c 'import sys; print(sys.prefix)')"
+	ty check --output-format concise --python "$$(python -c 'import sys; print(sys.prefix)')"
 	git ls-files -z | xargs -0 codespell
 
 format: .venv/installed-dev  ## Format the code and mend what ruff can mend
