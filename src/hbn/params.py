@@ -2,8 +2,9 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -45,7 +46,7 @@ class Section(BaseModel):
 
 class Data(Section):
     releases: Annotated[Names, Field(min_length=1)]
-    preset: Literal[tuple(PRESETS)]
+    preset: Literal[tuple(PRESETS)]  # ty: ignore[invalid-type-form]
     url: Annotated[str, Field(pattern=r"^$|\{release\}")]
     endpoint_url: Annotated[str, Field(pattern=r"^$|^https?://")]
     tasks: Annotated[Names, Field(min_length=1)]
@@ -236,7 +237,7 @@ def load(path: Path | str = "params.yaml") -> Params:
         raise HbnError(f"{path} is refused:\n{problems}") from None
 
 
-def _explain(problem: dict) -> str:
+def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     value = problem["input"]
     match problem["type"]:
@@ -260,7 +261,7 @@ def _explain(problem: dict) -> str:
 
 
 def _keys(location: tuple) -> list[str]:
-    model = Params
+    model: type[BaseModel] = Params
     for part in location:
-        model = model.model_fields[part].annotation
+        model = cast(type[BaseModel], model.model_fields[part].annotation)
     return list(model.model_fields)
