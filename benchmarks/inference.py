@@ -105,7 +105,7 @@ def deployed() -> dict[str, dict[str, Path]]:
 def exported(folder: Path) -> dict[str, dict[str, Path]]:
     """Both networks with random weights, as params.yaml describes them, at 500 Hz."""
     p = params.load(common.ROOT / "params.yaml")
-    settings = p.model.size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
+    settings = p.model.size, p.model.n_spatial_filters, p.model.dropout
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
     encoder = architecture.Encoder(positions_m, SFREQ_HZ, p.windows.window_s, *settings)
     networks = {

@@ -25,7 +25,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-import challenge1
 from hbn import params
 from hbn.data import bids
 from hbn.deploy import timing
@@ -33,6 +32,7 @@ from hbn.networks import architecture
 from hbn.networks.reference import SHAPE, Reference
 from hbn.training.device import training_loss
 from hbn.training.loop import choose_device
+from hbn.training.response_time import trial_loss
 
 TARGET, GPU_TARGET = 100.0, 0.35  # times faster than each other network; share of the GPU's peak for `large`
 SFREQ_HZ = 500
@@ -106,16 +106,14 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
 def own_step(p: params.Params, size: str, batch_size: int, device: torch.device) -> Callable[[], None]:
     """One training step of challenge 1's network with the loss of its stage."""
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
-    settings = size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
+    settings = size, p.model.n_spatial_filters, p.model.dropout
     encoder = architecture.Encoder(positions_m, SFREQ_HZ, SHAPE[1] / SFREQ_HZ, *settings)
     network = architecture.ResponseTime(encoder, SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
     x_uv = windows_uv(batch_size).to(device)
     rt_s = 0.5 + 2 * torch.rand(batch_size, device=device)
     rt_s[::7] = torch.nan  # no response
     sides = (torch.rand(batch_size, 2, device=device) < 0.5).float()
-    loss = training_loss(
-        network, lambda network, step: challenge1.trial_loss(network, x_uv, rt_s, sides, device, p.challenge1)
-    )
+    loss = training_loss(network, lambda network, step: trial_loss(network, x_uv, rt_s, sides, p.challenge1))
     return training_step(network, lambda: loss(0), p.challenge1)
 
 

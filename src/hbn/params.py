@@ -23,6 +23,7 @@ PRESETS = {
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -104,7 +105,6 @@ class Splits(Section):
 
 class Model(Section):
     size: Literal["tiny", "small", "base", "large"]
-    patch_s: Annotated[float, Field(gt=0, le=0.125)]
     n_spatial_filters: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -124,17 +124,36 @@ class Training(Section):
     patience: Count
 
 
+# As in hbn.data.event_kinds, where films are one task.
+EVENT_TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning", "movies")
+
+
+class EventWeights(Section):
+    """A weight for each kind of event that the pretraining reads out."""
+
+    press: Weight
+    stimulus_onset: Weight
+    feedback: Weight
+    eyes_opened: Weight
+    eyes_closed: Weight
+    start: Weight
+    stop: Weight
+
+
 class Pretrain(Training):
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)]
-    mask_radius_m: Positive
-    mask_block_s: Positive
+    excluded_tasks: Annotated[list[Literal[EVENT_TASKS]], AfterValidator(_distinct)]
+    event_sd_s: Positive
+    around_events: Fraction
+    weights: EventWeights
 
 
 class Challenge1(Training):
     n_members: Count
+    encoder_rate: Annotated[float, Field(ge=0, le=1)]
+    frozen_steps: Annotated[int, Field(ge=0)]
     target_sd_s: Positive
     jitter_s: Annotated[float, Field(ge=0, le=0.4)]
-    auxiliary_weight: Annotated[float, Field(ge=0)]
+    auxiliary_weight: Weight
 
 
 class Challenge2(Section):

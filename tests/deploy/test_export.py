@@ -23,7 +23,7 @@ from hbn.networks.reference import SHAPE, Reference
 
 P = stage.view(params.load(REPOSITORY / "params.yaml"), ("quantize", "benchmark", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 100})
-SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+SIZE = {"size": "tiny", "n_spatial_filters": 8, "dropout": 0.1}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from hbn.networks import architecture, inference
 
 P = stage.view(params.load(REPOSITORY / "params.yaml"), ("challenge2.ridge_alphas", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 20})
-SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+SIZE = {"size": "tiny", "n_spatial_filters": 8, "dropout": 0.1}
 
 
 @pytest.fixture

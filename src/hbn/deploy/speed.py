@@ -90,4 +90,4 @@ def fastest_in_pytorch_ms(rows: dict[str, dict]) -> float:
 
 def window_shape(encoder: Encoder) -> tuple[int, int]:
     """Channels and samples of an encoder's input; at 500 Hz that of the reference."""
-    return encoder.n_channels, encoder.n_tokens * encoder.patch_samples * encoder.step
+    return encoder.n_channels, encoder.n_samples * encoder.step

@@ -14,7 +14,7 @@ from hbn.reporting.tables import bullets, interval, markdown
 from hbn.scoring.names import BASELINES
 
 PURPOSE = {
-    "pretrain": "Encoder of EEG windows, pretrained without labels by filling in masked patches.",
+    "pretrain": "Encoder of EEG windows, pretrained to tell when in a window the events of other tasks are.",
     "challenge1": "Response time and absence of a response in contrast change detection, from one EEG window.",
     "challenge2": "Four psychopathology factors of a person (p factor, attention, internalizing, externalizing), "
     "as the mean over EEG windows.",
