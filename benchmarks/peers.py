@@ -1,7 +1,7 @@
-"""Other encoders with our read-outs: two winners' forms of 2025, written anew from their description, and braindecode's.
+"""Other encoders with our read-outs: two winners' forms of 2025, written anew from descriptions, and braindecode's.
 
 Each has the interface of hbn.networks.architecture.Encoder as the read-outs use it: `width`, `coarse_width`, `n_samples`,
-and features of every sample (B, T', D) and of the window (B, N, E) from microvolts (B, C, T). All normalise each
+`fine_samples`, and features of every sample (B, T', D) and of the window (B, N, E) from microvolts (B, C, T). All normalise each
 channel of a window by itself (z-score) and clip, as those systems did; there is no whitening.
 """
 
@@ -19,7 +19,7 @@ class _Peer(nn.Module):
         super().__init__()
         self.n_channels, self.step = n_channels, sfreq_hz // SFREQ_HZ
         self.n_samples = round(window_s * SFREQ_HZ)
-        self.width, self.coarse_width = width, coarse_width
+        self.width, self.coarse_width, self.fine_samples = width, coarse_width, 1
 
     def normalise(self, x_uv: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T') at 100 Hz."""

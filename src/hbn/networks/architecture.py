@@ -14,14 +14,13 @@ SFREQ_HZ = 100  # of the network; the signal holds nothing above 45 Hz, so every
 CLIP = 5.0  # standard deviations
 BAD_RATIO = 3.5  # times the median channel's rms: what is above is a bad channel
 FLAT_RATIO = 0.05  # times the median channel's rms: what is below is a dead channel
-STEPS = (2, 5)  # samples of a scale in one of the next: 100 Hz, 50 Hz, 10 Hz
-SIZES = {  # widths and numbers of blocks at the three scales
-    "tiny": ((32, 64, 96), (1, 1, 3)),
-    "small": ((64, 128, 256), (1, 2, 4)),
-    "base": ((128, 256, 640), (2, 2, 5)),
-    "large": ((256, 512, 1152), (2, 3, 6)),
+STEPS = (2, 5)  # of the samples in a feature of the first scale, of these in one of the next: 50 Hz, 10 Hz
+SIZES = {  # widths and numbers of blocks at the scales
+    "tiny": ((64, 96), (1, 3)),
+    "small": ((128, 256), (2, 4)),
+    "base": ((256, 640), (2, 5)),
+    "large": ((512, 1152), (3, 6)),
 }
-STEM_SAMPLES = 5
 BANDS_HZ = ((1, 4), (4, 8), (8, 13), (13, 20), (20, 30), (30, 45))
 # Kinds of events in the order of the read-out. A press is one of either hand.
 KINDS = ("press", "stimulus_onset", "feedback", "eyes_opened", "eyes_closed", "start", "stop")
@@ -61,27 +60,22 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = neighbours(self.norm(x), 3, self.dilation)  # (B, N, 3D)
+        h, d, n = self.norm(x), self.dilation, x.shape[1]
+        padded = F.pad(h, (0, 0, d, d))  # (B, N + 2d, D)
+        h = torch.cat([padded[:, :n], h, padded[:, 2 * d :]], dim=-1)  # (B, N, 3D)
         h = self.out(F.gelu(self.mix(h)))
         if self.training:  # a feature is dropped in the whole window: neighbours in time would give it away
             h = h * self.dropout(torch.ones_like(h[:, :1]))
         return x + h
 
 
-def neighbours(x: Tensor, width: int, dilation: int = 1) -> Tensor:
-    """(B, N, D) -> (B, N, width * D): each time with those around it, zeros beyond the ends; `width` is odd."""
-    n, reach = x.shape[1], width // 2 * dilation
-    padded = F.pad(x, (0, 0, reach, reach))  # (B, N + 2 reach, D)
-    return torch.cat([padded[:, i * dilation : i * dilation + n] for i in range(width)], dim=-1)
-
-
 class Encoder(nn.Module):
-    """(B, C, T) microvolts at `sfreq_hz` -> features of every sample at 100 Hz and of every 0.1 s.
+    """(B, C, T) microvolts at `sfreq_hz` -> features of every 0.02 s, fine enough for each sample, and of every 0.1 s.
 
-    A U-Net over time (Ronneberger, Fischer & Brox 2015) behind whitening: features at 100, 50 and 10 Hz,
-    each scale made from the one before, then back with skip connections. There is no position embedding, so a
-    window moved in time has the same features, and the weights fit windows of any length. Nor do they depend on
-    `sfreq_hz`, which must be a multiple of 100 Hz.
+    A U-Net over time (Ronneberger, Fischer & Brox 2015) behind whitening: features at 50 and 10 Hz, the second
+    made from the first, then back with skip connections. There is no position embedding, so a window moved in time
+    has the same features, and the weights fit windows of any length. Nor do they depend on `sfreq_hz`, which must be
+    a multiple of 100 Hz.
     """
 
     def __init__(
@@ -93,16 +87,17 @@ class Encoder(nn.Module):
         tokens = window_s * SFREQ_HZ / math.prod(STEPS)
         self.n_samples = math.prod(STEPS) * _whole(tokens, "windows.window_s should be a multiple of 0.1 s")
         self.n_channels, self.width, self.coarse_width = len(positions_m), widths[0], widths[-1]
+        self.fine_samples = STEPS[0]  # in one of the fine features
         self.register_buffer("positions_m", positions_m)
         self.reference = int(positions_m[:, 2].argmax())  # Cz, on top: it is exactly zero until re-referenced
         # Spatial filters are learned in whitened space, where the large shared background is no larger
         # than the small differences that carry information: few labels then suffice.
         self.register_buffer("whitener", torch.eye(self.n_channels))
         self.spatial = nn.Parameter(torch.randn(self.n_channels, n_spatial_filters) / self.n_channels**0.5)
-        self.stem = nn.Linear(STEM_SAMPLES * n_spatial_filters, widths[0])
+        self.stem = nn.Linear(STEPS[0] * n_spatial_filters, widths[0])
         self.down = nn.ModuleList(_blocks(*scale, dropout) for scale in zip(widths, depths, strict=True))
         self.up = nn.ModuleList(_blocks(width, 1, dropout) for width in widths[:-1])
-        pairs = list(zip(widths[:-1], widths[1:], STEPS, strict=True))
+        pairs = list(zip(widths[:-1], widths[1:], STEPS[1:], strict=True))
         self.pool = nn.ModuleList(nn.Linear(step * fine, coarse) for fine, coarse, step in pairs)
         self.unpool = nn.ModuleList(nn.Linear(coarse, step * fine) for fine, coarse, step in pairs)
         self.norm, self.coarse_norm = nn.LayerNorm(widths[0]), nn.LayerNorm(widths[-1])
@@ -144,11 +139,11 @@ class Encoder(nn.Module):
         self.whitener.copy_(whitening(x.T @ x / x.shape[0]))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised (B, T', C) -> features of samples (B, T', D) and of tenths of seconds (B, T' / 10, E)."""
+        """Normalised (B, T', C) -> fine features (B, T' / 2, D) and coarse ones (B, T' / 10, E)."""
         sources = x @ (self.whitener @ self.spatial)  # (B, T', S)
-        h = self.stem(neighbours(sources, STEM_SAMPLES))
+        h = self.stem(sources.reshape(x.shape[0], x.shape[1] // STEPS[0], -1))
         skips = []
-        for blocks, pool, step in zip(self.down[:-1], self.pool, STEPS, strict=True):
+        for blocks, pool, step in zip(self.down[:-1], self.pool, STEPS[1:], strict=True):
             skips.append(blocks(h))
             h = pool(skips[-1].reshape(h.shape[0], h.shape[1] // step, -1))
         h = self.down[-1](h)
@@ -173,15 +168,19 @@ class EventReadout(nn.Module):
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.when = nn.Linear(encoder.width, len(KINDS))
+        self.when = nn.Linear(encoder.width, encoder.fine_samples * len(KINDS))
         self.absent = nn.Linear(encoder.width, len(KINDS))  # of what is where the event would be
         self.none = nn.Linear(encoder.coarse_width, len(KINDS))
 
-    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, T', D), (B, N, E) -> logits of samples (B, T', K) and of none (B, K)."""
-        when = self.when(fine)
-        none = self.none(coarse.mean(1)) + (when.softmax(1) * self.absent(fine)).sum(1)
-        return when, none
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, M, D), (B, N, E) -> logits of samples (B, T', K), of none (B, K), and shares (B, M, K).
+
+        The shares say in which of the fine features an event would be, if there is one.
+        """
+        when = self.when(fine).reshape(fine.shape[0], fine.shape[1], -1, len(KINDS))  # (B, M, samples, K)
+        share = when.flatten(1, 2).softmax(1).reshape(when.shape).sum(2)
+        none = self.none(coarse.mean(1)) + (share * self.absent(fine)).sum(1)
+        return when.flatten(1, 2), none, share
 
 
 class ResponseTime(nn.Module):
@@ -206,12 +205,11 @@ class ResponseTime(nn.Module):
 
     def logits(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
         """Outcome logits (B, T' + 2: samples, early, no response) and auxiliary logits (B, 2)."""
-        fine, coarse = self.encoder(x_uv)  # (B, T', D), (B, N, E)
-        when, none = self.events(fine, coarse)
-        press = when[..., PRESS]  # (B, T')
-        at_press = (press.softmax(-1)[..., None] * fine).sum(1)
+        fine, coarse = self.encoder(x_uv)  # (B, M, D), (B, N, E)
+        when, none, share = self.events(fine, coarse)
+        at_press = (share[..., PRESS, None] * fine).sum(1)
         pooled = torch.cat([coarse.mean(1), at_press], dim=-1)
-        outcome = torch.cat([press + self.prior, self.early(pooled), none[:, PRESS, None]], dim=-1)
+        outcome = torch.cat([when[..., PRESS] + self.prior, self.early(pooled), none[:, PRESS, None]], dim=-1)
         return outcome, self.auxiliary(pooled)
 
     def forward(self, x_uv: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class EventPretraining(nn.Module):
 
     def forward(self, x_uv: Tensor) -> Tensor:
         """(B, C, T) -> logits (B, T' + 1, K) of every sample at 100 Hz and, last, of no event in the window."""
-        when, none = self.events(*self.encoder(x_uv))
+        when, none, _ = self.events(*self.encoder(x_uv))
         return torch.cat([when, none[:, None]], dim=1)
 
 
