@@ -1,8 +1,9 @@
 """Other encoders with our read-outs: two winners' forms of 2025, written anew from descriptions, and braindecode's.
 
-Each has the interface of hbn.networks.architecture.Encoder as the read-outs use it: `width`, `coarse_width`, `n_samples`,
-`fine_samples`, and features of every sample (B, T', D) and of the window (B, N, E) from microvolts (B, C, T). All normalise each
-channel of a window by itself (z-score) and clip, as those systems did; there is no whitening.
+Each has the interface of hbn.networks.architecture.Encoder as the read-outs use it: `width`, `coarse_width`,
+`n_samples`, `fine_samples`, and features of every sample (B, T', D) and of the window (B, N, E) from microvolts
+(B, C, T). All normalise each channel of a window by itself (z-score) and clip, as those systems did; there is no
+whitening.
 """
 
 import warnings
