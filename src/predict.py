@@ -24,7 +24,7 @@ def main(p, *arguments: str) -> None:
     if len(arguments) != 1 or Path(arguments[0]).suffix not in bids.EEG_SUFFIXES:
         raise HbnError("give one recording, a .set or .bdf file: python src/predict.py RECORDING")
     path, predictor = existing(arguments[0]), Predictor(threads=p.exec.threads)
-    recorded = bids.read_signal(path)
+    recorded = signals.read_signal(path)
     data_uv, bads = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p.preprocess)
     trials = contrast_trials(path)
 

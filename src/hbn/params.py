@@ -77,6 +77,9 @@ class Preprocess(Section):
     lowpass_hz: Positive
     notch_hz: Annotated[float, Field(ge=10, allow_inf_nan=False)]
     sfreq_hz: Annotated[int, Field(ge=100, le=1000, multiple_of=100)]
+    min_level_uv: Positive
+    max_level_uv: Positive
+    min_dead_s: Annotated[float, Field(ge=0.1, le=10)]
     flat_uv: Positive
     noisy_z: Positive
     min_neighbour_correlation: Fraction

@@ -201,7 +201,7 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     smooth = architecture.smooth_components(torch.from_numpy(bids.electrode_positions_m()).float(), 20).numpy()
     data_uv = (smooth @ rng.normal(size=(20, 6000)) + 0.05 * rng.normal(size=(129, 6000))).astype(np.float32)
     data_uv *= 30  # 30 s at 200 Hz
-    monkeypatch.setattr(bids, "read_signal", lambda path: bids.Signal(data_uv, 200.0))
+    monkeypatch.setattr(signals, "read_signal", lambda path: signals.Signal(data_uv, 200.0))
     p = stage.view(params.load(REPOSITORY / "params.yaml"), ("preprocess", "exec"))
     stem = "sub-A_task-contrastChangeDetection_run-1"
     Path(f"{stem}_eeg.set").touch()

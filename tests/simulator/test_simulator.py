@@ -87,7 +87,7 @@ def test_files_read_back_by_mne_are_what_was_simulated(tmp_path, file_format, at
     for name in ("a", "b"):
         source.write(path, tmp_path / f"{name}.{file_format}")
     assert (tmp_path / f"a.{file_format}").read_bytes() == (tmp_path / f"b.{file_format}").read_bytes()
-    read = bids.read_signal(tmp_path / f"a.{file_format}")
+    read = signals.read_signal(tmp_path / f"a.{file_format}")
     expected_uv = source.signal_uv(Recording.of(path))
     assert read.sfreq_hz == 100
     np.testing.assert_allclose(read.data_uv[:, : expected_uv.shape[1]], expected_uv, atol=atol_uv)
