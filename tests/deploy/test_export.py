@@ -15,14 +15,15 @@ import predict
 import quantize
 from hbn import params, stage
 from hbn.data import bids
-from hbn.data.dataset import Dataset
-from hbn.deploy import export, runtime
+from hbn.data.dataset import DATASET, Dataset
+from hbn.deploy import evaluation, export, runtime, timing, variants
 from hbn.files import HbnError, read_csv, read_json, sha256, write_json, write_tsv
 from hbn.networks import architecture, inference
+from hbn.networks.reference import SHAPE, Reference
 
 P = stage.view(params.load(REPOSITORY / "params.yaml"), ("quantize", "benchmark", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 100})
-SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+SIZE = {"size": "tiny", "n_spatial_filters": 8, "dropout": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +95,18 @@ def test_onnx_equals_pytorch_at_any_batch_size(workspace):
     x_uv = 10 * np.random.default_rng(0).normal(size=(5, 129, 1000)).astype(np.float32)
     session = runtime.session("models/deploy/challenge1/fused.onnx", threads=1)
     expected = network(torch.from_numpy(x_uv)).detach().numpy()
-    for some in (x_uv[:1], x_uv):
-        np.testing.assert_allclose(session.run(None, {runtime.INPUT: some})[0], expected[: len(some)], atol=1e-5)
+    for batch_uv in (x_uv[:1], x_uv):
+        output = session.run(None, {runtime.INPUT: batch_uv})[0]
+        np.testing.assert_allclose(output, expected[: len(batch_uv)], atol=1e-5)
 
 
 @pytest.fixture
 def judged(workspace):
     """The verdict on outputs that differ from FP32's by `change`."""
-    test = quantize.trial_test(Dataset.open(quantize.DATASET, window_s=2.0))
+    test = evaluation.trial_test(Dataset.open(DATASET, window_s=2.0))
     rng = np.random.default_rng(0)
     good = np.stack([np.nan_to_num(test.y) + rng.normal(size=len(test.y)), np.isnan(test.y) * 1.0], axis=1)
-    return lambda change: quantize.judge(test, good, change(good.copy()), P)
+    return lambda change: evaluation.judge(test, good, change(good.copy()), 0.01, P.scores)
 
 
 def test_the_gate_rejects_a_loss_above_the_limit_and_outputs_that_are_not_finite(judged):
@@ -121,8 +123,8 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, mon
     def broken():
         raise RuntimeError("no such operator\nand a long trace")
 
-    makers = quantize.makers
-    monkeypatch.setattr(quantize, "makers", lambda *a: makers(*a) | {"fused": broken})
+    makers = variants.makers
+    monkeypatch.setattr(variants, "makers", lambda *a: makers(*a) | {"fused": broken})
     monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
     quantize.main(only("fp32", "fused", "int8_static"))
     table = read_json("metrics/quantize.json")["challenge1"]
@@ -163,8 +165,8 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
         verdicts[name]["int8_dynamic"]["accepted"] = name == "challenge1"
     write_json("metrics/quantize.json", verdicts)
     quick = P.benchmark.model_copy(update={"n_runs": 10, "warmup_runs": 1, "batch_sizes": [1, 2]})
-    monkeypatch.setattr(benchmark, "ROUNDS", 2)
-    monkeypatch.setattr(benchmark, "throughput", lambda call, shape, size: len(call(benchmark.noise_uv(size, shape))))
+    monkeypatch.setattr(timing, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "windows_per_s", lambda call, shape, size: len(call(timing.noise_uv(size, shape))))
     benchmark.main(SimpleNamespace(benchmark=quick, exec=P.exec))
     report = read_json("metrics/benchmark.json")
     assert report["source"] == "simulated"
@@ -180,7 +182,7 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
     assert {row["operator"] for row in read_csv("plots/benchmark_profile.csv")} >= {"MatMul", "LayerNormalization"}
     reference = sha256("models/reference.onnx")
     torch.manual_seed(quick.seed)
-    export.write(export.export(benchmark.Reference().eval(), benchmark.SHAPE), "again.onnx")
+    export.write(export.export(Reference().eval(), SHAPE), "again.onnx")
     assert sha256("again.onnx") == reference
 
 
