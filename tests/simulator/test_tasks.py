@@ -13,7 +13,7 @@ from hbn.files import read_tsv
 from hbn.simulator import evoked, people, tasks
 from hbn.sources.simulated import SimulatedSource
 
-P = params.load(REPOSITORY / "params.yaml").simulator.model_copy(update={"sfreq_hz": 100})
+P = params.load(REPOSITORY / "params.yaml").simulator.model_copy(update={"sfreq_hz": 100, "search_s": 120.0})
 ADULT = people.Person("sub-NDARAA001AAA", 12.0, (0.0, 0.0, 0.0, 0.0))
 
 
@@ -211,3 +211,13 @@ def test_a_film_evokes_the_same_in_everybody_at_its_own_time():
     assert first.std() != pytest.approx(second.std(), rel=0.01)  # but not as strong
     assert abs(np.corrcoef(first, watched("DespicableMe", ADULT, 1.04))[0, 1]) < 0.2
     assert 0.5 < first.std() < 4
+
+
+@pytest.mark.parametrize("task", ["symbolSearch", "seqLearning8target", "ThePresent"])
+def test_a_recording_is_the_same_whatever_was_made_before_it(task):
+    source = SimulatedSource("R1", P)
+    first, second = [Recording.of(path) for path in source.paths() if path.endswith(f"_task-{task}_events.tsv")][:2]
+    alone_uv = source.signal_uv(second)
+    after = SimulatedSource("R1", P)
+    after.signal_uv(first)
+    assert after.signal_uv(second).tobytes() == alone_uv.tobytes()

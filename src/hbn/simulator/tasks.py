@@ -48,7 +48,6 @@ IN_FILMS = {"left_target": "stim_ON", "left_buttonPress": "dot_no2_ON", "right_b
 # Right answers of symbolSearch, the same for everybody (57 rows were reached by somebody).
 SEARCH_ANSWERS = "010001010001011110101011010110011010101001010101001101101"
 ROWS_PER_PAGE = 15
-SEARCH_S = 120.0  # the first response after it is the last
 # The dots of seqLearning by number of targets, the same for everybody and in all five blocks.
 SEQUENCES = {6: (1, 6, 4, 2, 3, 5, 2), 8: (1, 6, 4, 2, 7, 3, 8, 5, 2, 7)}
 # Medians over recordings of the time for the answer after each block.
