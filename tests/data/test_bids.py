@@ -6,7 +6,7 @@ import pytest
 from small_recordings import write_bdf_of as write_bdf
 from small_recordings import write_set_of as write_set
 
-from hbn.data import bids
+from hbn.data import bids, signals
 
 
 def recording_uv(n_samples: int = 1000) -> np.ndarray:
@@ -63,7 +63,9 @@ def test_events_inside_a_set_do_not_matter(tmp_path, event):
 
 def test_a_status_channel_is_left_out_and_an_unknown_electrode_is_not(tmp_path):
     data_uv = np.vstack([recording_uv(), np.zeros((1, 1000), np.float32)])
-    assert signals.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
+    assert (
+        signals.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
+    )
     assert reason(write_bdf(tmp_path / "b.bdf", data_uv, (*bids.CHANNELS, "X1"))) == "channels"
 
 

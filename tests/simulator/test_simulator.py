@@ -5,7 +5,7 @@ import pytest
 from clone import REPOSITORY
 
 from hbn import params
-from hbn.data import bids, cleaning, events
+from hbn.data import cleaning, events, signals
 from hbn.data.bids import CHANNELS, FACTORS, Recording
 from hbn.files import read_json, read_tsv
 from hbn.simulator import ceiling, eeg, evoked, people, tasks

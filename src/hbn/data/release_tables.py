@@ -65,7 +65,9 @@ class ReleaseTables:
             start = samples(trial["onset_s"] + p.trial_offset_s, row["sfreq_hz"])
             if start + window_samples > row["samples"]:
                 self.dropped_trials["window_after_end"] += 1
-            elif why := next((k for k, v in breaks.items() if straddles(np.array([start]), window_samples, v)[0]), None):
+            elif why := next(
+                (k for k, v in breaks.items() if straddles(np.array([start]), window_samples, v)[0]), None
+            ):
                 self.dropped_trials[why] += 1
             else:
                 self.trials.append({**trial, **row, "start_sample": start})
