@@ -21,7 +21,7 @@ from pathlib import Path
 from hbn.data.manifest import read_label, write_manifest
 from hbn.files import HbnError, write_json
 from hbn.params import NAME
-from hbn.sources.plan import Plan, by_reason, estimate, make_plan, sort_paths, tell
+from hbn.sources.plan import Plan, by_reason, estimate, make_plan, refuse_doubles, sort_paths, tell
 from hbn.sources.source import Source, address, open_source
 from hbn.sources.transfer import Transfer
 from hbn.stage import run, scratch
@@ -40,6 +40,7 @@ def main(p, release: str, *options: str) -> None:
     if "--refresh" in options:
         source.refresh()
     plan = plan_of(source, transfer, release, p.data)
+    refuse_doubles(release, plan)
     for path in plan.paths:
         source.check(path)
     absent = transfer.absent(plan.paths)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hbn.data import bids, cleaning
+from hbn.data import bids, cleaning, signals
 from hbn.data.manifest import read_label, read_manifest, signal_md5s
 from hbn.files import (
     HbnError,
@@ -38,18 +38,20 @@ log = logging.getLogger(__name__)
 def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target = Path("data/preprocessed") / release
-    files = read_manifest(raw, made_by=f"fetch@{release}")
+    manifest = read_manifest(raw, made_by=f"fetch@{release}")
+    md5s = signal_md5s(manifest)
     shutil.rmtree(target, ignore_errors=True)
-    code = [code_digest("data.cleaning", "data.bids"), sha256(__file__)]
+    code = [code_digest("data.cleaning", "data.signals", "data.bids"), sha256(__file__)]
     found = bids.recordings(raw)
     if not found:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
     decisive, scratch = p.preprocess.model_dump(exclude={"max_rejected_fraction"}), store("preprocessed")
 
     def job(recording: bids.Recording, path: Path) -> tuple:
-        md5s = signal_md5s(files, recording)
-        key = digest([md5s, decisive, code])
-        source_md5 = md5s[path.relative_to(raw).as_posix()]
+        name = path.relative_to(raw).as_posix()
+        if name not in manifest:
+            raise HbnError(f"{path} is not listed in {raw}/manifest.tsv; run `dvc repro -f fetch@{release}`")
+        source_md5, key = manifest[name], digest([md5s[name.rpartition("_")[0]], decisive, code])
         return process, recording, path, source_md5, target, p.preprocess, scratch, key
 
     work = in_order((job(recording, path) for recording, path in found), p.exec)
@@ -83,7 +85,7 @@ def process(
         return None
     try:
         with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
-            array, facts = prepare(bids.read_signal(path), p)
+            array, facts = prepare(signals.read_signal(path), p)
     except bids.UnusableRecording as error:
         log.warning("%s rejected, %s", recording.stem, error)
         return error
@@ -95,14 +97,14 @@ def process(
     return None
 
 
-def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
+def prepare(recorded: signals.Signal, p) -> tuple[np.ndarray, dict]:
     """A cleaned recording as float16 (T, C) in units of scale_uv, and the facts about it.
 
     float16 keeps 11 bits: a rounding error of at most 0.05 % of each sample, far below the noise of
     EEG. The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so
     that scaling is exact. Raises UnusableRecording as signal.clean does.
     """
-    data_uv, bads = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p)
+    data_uv, bads, dead = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p)
     before_hz, before_db = cleaning.power_db(recorded.data_uv, recorded.sfreq_hz)
     after_hz, after_db = cleaning.power_db(data_uv, p.sfreq_hz)
     scale_uv = 2.0 ** max(-6, np.ceil(np.log2(np.abs(data_uv).max() / 32768 + 1e-30)))
@@ -112,6 +114,8 @@ def prepare(recorded: bids.Signal, p) -> tuple[np.ndarray, dict]:
         "scale_uv": float(scale_uv),
         "samples": data_uv.shape[1],
         "bad_channels": bads,
+        "dead_samples": dead,  # stretches without a signal: first sample of each, first one after it
+        "mapped_channels": recorded.mapped,
         "notched": len(cleaning.kernels(recorded.sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)) == 2,
         "spectrum_before_db": dict(zip(before_hz.astype(int).tolist(), before_db.tolist(), strict=True)),
         "spectrum_after_db": dict(zip(after_hz.astype(int).tolist(), after_db.tolist(), strict=True)),
@@ -133,6 +137,7 @@ def summarise(release: str, target: Path, found: list, rejected: list[dict], sou
             },
             "hours": sum(one["samples"] / one["sfreq_hz"] for one in facts) / 3600,
             "bad_channels_per_recording": float(np.mean([len(one["bad_channels"]) for one in facts])),
+            "dead_s": sum(end - begin for one in facts for begin, end in one["dead_samples"]) / facts[0]["sfreq_hz"],
             "bad_channels": dict(Counter(kind for one in facts for kind in one["bad_channels"].values())),
         },
     )

@@ -10,7 +10,8 @@ from scipy.io import savemat
 import preprocess
 from hbn import params
 from hbn.data import bids, cleaning
-from hbn.files import sha256, write_tsv
+from hbn.data.manifest import write_label
+from hbn.files import md5, sha256, write_tsv
 from hbn.sources.simulated import write_set
 
 SFREQ_HZ = 250
@@ -51,7 +52,8 @@ def build(p: SimpleNamespace) -> dict[str, str]:
     """Write the manifest of what is there, run the stage and return the checksums of all it wrote."""
     root = preprocess.Path("data/raw/R1")
     paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*_eeg.*"))]
-    write_tsv(root / "manifest.tsv", [{"path": one, "sha256": sha256(root / one)} for one in paths], ["path", "sha256"])
+    write_tsv(root / "manifest.tsv", [{"path": one, "md5": md5(root / one)} for one in paths], ["path", "md5"])
+    write_label(root, "simulated")
     preprocess.main(p, "R1")
     outputs = [path for top in ("data/preprocessed", "metrics", "plots") for path in preprocess.Path(top).rglob("*.*")]
     return {path.as_posix(): sha256(path) for path in outputs}

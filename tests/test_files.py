@@ -56,6 +56,31 @@ def test_json_is_sorted_rounded_and_refuses_nan(tmp_path):
         files.write_json(tmp_path / "m.json", {"a": float("nan")})
 
 
+@pytest.mark.parametrize(
+    ("line", "cells"),
+    [
+        ('"left handed\tx\ty', ['"left handed', "x", "y"]),  # an open quotation mark does not swallow what follows
+        ('"left\thanded"\tx\ty', ["left\thanded", "x", "y"]),
+        ('x\t"a ""b"" c"\t"', ["x", 'a "b" c', '"']),
+        ('"a\tb\t"c"', ['"a', "b", "c"]),
+        ('24"\t""\t " y" ', ['24"', "", '" y"']),
+        ("x\ty", ["x", "y", None]),
+        ("x\ty\t", ["x", "y", ""]),
+    ],
+)
+def test_quotation_marks_of_a_row_that_another_program_wrote(tmp_path, line, cells):
+    (tmp_path / "t.tsv").write_text(f"a\tb \tc\n{line}\n1\t2\t3\n")
+    first, second = files.read_tsv(tmp_path / "t.tsv")
+    assert first == dict(zip("abc", cells, strict=True))
+    assert second == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_a_line_break_within_a_cell_keeps_the_rows_of_a_table(tmp_path):
+    rows = [{"a": 'first\r\nsecond "x"', "b": "1"}, {"a": "n/a", "b": "2"}]
+    files.write_tsv(tmp_path / "t.tsv", rows, ["a", "b"])
+    assert files.read_tsv(tmp_path / "t.tsv") == [{"a": 'first second "x"', "b": "1"}, rows[1]]
+
+
 def test_tables_round_trip_with_missing_values(tmp_path):
     rows = [{"a": "x\ty", "b": None}, {"a": "é", "b": 0.1}]
     files.write_tsv(tmp_path / "t.tsv", rows, ["a", "b"])

@@ -76,14 +76,19 @@ def read_json(path: Path | str) -> dict:
 
 
 def read_tsv(path: Path | str) -> list[dict[str, str | None]]:
-    """Read a tab-separated table with a header (BIDS) as rows of text, without blanks around cells and names.
+    """Read a tab-separated table with a header (BIDS) as rows of text (see parse_tsv)."""
+    return parse_tsv(existing(path).read_bytes(), path)
+
+
+def parse_tsv(content: bytes, path: Path | str) -> list[dict[str, str | None]]:
+    """Rows of text of a tab-separated table with a header (BIDS), without blanks around cells and names.
 
     Read are UTF-8, UTF-16 with a byte order mark and, with a warning, Latin-1. Quotation marks around a cell that end
     on its line are BIDS's, for a cell with a tab; other quotation marks are text. Empty lines are skipped. A cell that
     a short row lacks is None. Raises HbnError for a NUL character, for a name that stands twice in the header, and for
     a row with more cells than the header; it names the line.
     """
-    lines = re.split("\r\n|\r|\n", _decoded(path))
+    lines = re.split("\r\n|\r|\n", _decoded(content, path))
     names = _cells(lines[0])
     while names and not names[-1]:
         names.pop()
@@ -238,9 +243,8 @@ class Store:
             excess -= size
 
 
-def _decoded(path: Path | str) -> str:
+def _decoded(content: bytes, path: Path | str) -> str:
     """The text of a table that other programs may have written."""
-    content = existing(path).read_bytes()
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)

@@ -1,8 +1,10 @@
 """The strict schema of params.yaml: types, ranges and the nearest valid key for a misspelt one."""
 
 import difflib
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -45,7 +47,7 @@ class Section(BaseModel):
 
 class Data(Section):
     releases: Annotated[Names, Field(min_length=1)]
-    preset: Literal[tuple(PRESETS)]
+    preset: Literal[tuple(PRESETS)]  # ty: ignore[invalid-type-form]
     url: Annotated[str, Field(pattern=r"^$|\{release\}")]
     endpoint_url: Annotated[str, Field(pattern=r"^$|^https?://")]
     tasks: Annotated[Names, Field(min_length=1)]
@@ -61,6 +63,7 @@ class Simulator(Section):
     file_format: Literal["set", "bdf"]
     resting_cycles: Annotated[int, Field(ge=1, le=5)]
     lead_in_s: Annotated[float, Field(ge=4, le=120)]
+    search_s: Annotated[float, Field(ge=10, le=120)]
     effect_p_factor: Fraction
     effect_attention: Fraction
     effect_internalizing: Fraction
@@ -74,6 +77,9 @@ class Preprocess(Section):
     lowpass_hz: Positive
     notch_hz: Annotated[float, Field(ge=10, allow_inf_nan=False)]
     sfreq_hz: Annotated[int, Field(ge=100, le=1000, multiple_of=100)]
+    min_level_uv: Positive
+    max_level_uv: Positive
+    min_dead_s: Annotated[float, Field(ge=0.1, le=10)]
     flat_uv: Positive
     noisy_z: Positive
     min_neighbour_correlation: Fraction
@@ -231,7 +237,7 @@ class Params(Section):
         places = {"data.url": self.data.url, "simulator.metadata_dir": f"{metadata}/{{release}}" if metadata else ""}
         for key, place in places.items():
             for release in self.data.releases if place and "://" not in place else ():
-                folder = Path(place.replace("{release}", release)).expanduser()
+                folder = Path(os.path.expanduser(place.replace("{release}", release)))
                 if folder.resolve().is_relative_to(Path("data/raw").resolve()):
                     raise ValueError(f"{key}: {folder} is in data/raw, which fetch empties; move it somewhere else")
         return self
@@ -253,7 +259,7 @@ def load(path: Path | str = "params.yaml") -> Params:
         raise HbnError(f"{path} is refused:\n{problems}") from None
 
 
-def _explain(problem: dict) -> str:
+def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     value = problem["input"]
     match problem["type"]:
@@ -277,7 +283,7 @@ def _explain(problem: dict) -> str:
 
 
 def _keys(location: tuple) -> list[str]:
-    model = Params
+    model: type[BaseModel] = Params
     for part in location:
-        model = model.model_fields[part].annotation
+        model = cast(type[BaseModel], model.model_fields[part].annotation)
     return list(model.model_fields)

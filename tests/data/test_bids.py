@@ -6,14 +6,7 @@ import pytest
 from small_recordings import write_bdf_of as write_bdf
 from small_recordings import write_set_of as write_set
 
-from hbn.data import bids
-from hbn.files import HbnError
-
-PARTICIPANTS = """participant_id\trelease_number\tsex\tage\tp_factor\tattention\tinternalizing\texternalizing
-sub-A1\tR1\tF\t11.3386\t-0.6779999999999999\t-0.446\t1.248\t0.325
-sub-B2\tR1\tM\t19.3\tn/a\tn/a\tn/a\tn/a
-sub-C3\tR1\tn/a\tn/a\t0\t0\t0\t0
-"""
+from hbn.data import bids, signals
 
 
 def recording_uv(n_samples: int = 1000) -> np.ndarray:
@@ -24,50 +17,9 @@ def recording_uv(n_samples: int = 1000) -> np.ndarray:
 
 def reason(path) -> str:
     with pytest.raises(bids.UnusableRecording) as caught:
-        bids.read_signal(path)
+        signals.read_signal(path)
     assert path.name in caught.value.detail
     return caught.value.reason
-
-
-def test_participants(tmp_path):
-    (tmp_path / "participants.tsv").write_text(PARTICIPANTS)
-    first, adult, unknown = bids.read_participants(tmp_path, "R1")
-    assert (first.sex, first.age_years, adult.factors, unknown.sex, unknown.age_years) == (
-        "F",
-        11.3386,
-        None,
-        None,
-        None,
-    )
-    assert first.factors["p_factor"] == pytest.approx(-0.678)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("-0.446", "high", "line 2, column attention: 'high'"),
-        ("19.3", "inf", "line 3, column age: 'inf'"),
-        ("\tM\t", "\tmale\t", "line 3, column sex: 'male'"),
-        ("sub-C3", "sub-A1", "line 4: sub-A1 stands twice"),
-        ("sub-B2", "B2", "line 3: participant_id 'B2'"),
-        ("p_factor", "p", "no value in column 'p_factor'"),
-    ],
-)
-def test_a_bad_row_is_named(tmp_path, old, new, message):
-    (tmp_path / "participants.tsv").write_text(PARTICIPANTS.replace(old, new))
-    with pytest.raises(HbnError) as caught:
-        bids.read_participants(tmp_path, "R1")
-    assert message in str(caught.value)
-    assert str(tmp_path / "participants.tsv") in str(caught.value)
-
-
-def test_real_participants(hbn_metadata):
-    """136 rows, 46 F, and four adults without factors: counted with cut, sort and uniq."""
-    found = bids.read_participants(hbn_metadata / "R1", "R1")
-    assert len(found) == 136
-    assert sum(one.sex == "F" for one in found) == 46
-    assert [one.age_years >= 18 for one in found] == [one.factors is None for one in found]
-    assert sum(one.factors is None for one in found) == 4
 
 
 def test_recordings_are_found_in_order(tmp_path):
@@ -88,7 +40,7 @@ def test_recordings_are_found_in_order(tmp_path):
 def test_signals_come_in_microvolts_and_in_the_order_of_the_net(tmp_path, kind):
     data_uv = recording_uv()
     write = {"set": write_set, "bdf": write_bdf}[kind]
-    signal = bids.read_signal(write(tmp_path / f"a.{kind}", data_uv[::-1], bids.CHANNELS[::-1]))
+    signal = signals.read_signal(write(tmp_path / f"a.{kind}", data_uv[::-1], bids.CHANNELS[::-1]))
     assert signal.sfreq_hz == 500
     assert signal.data_uv.dtype == np.float32
     np.testing.assert_allclose(signal.data_uv, data_uv, atol=0.002)  # 24 bits over 40 mV: 0.0024 uV steps
@@ -106,12 +58,14 @@ def test_events_inside_a_set_do_not_matter(tmp_path, event):
     path = write_set(tmp_path / "a.set", recording_uv(), event=event)
     with pytest.raises((AttributeError, KeyError, ValueError)):  # why read_signal does not leave them to MNE
         mne.io.read_raw_eeglab(path, verbose="ERROR")
-    assert bids.read_signal(path).data_uv.shape == (129, 1000)
+    assert signals.read_signal(path).data_uv.shape == (129, 1000)
 
 
 def test_a_status_channel_is_left_out_and_an_unknown_electrode_is_not(tmp_path):
     data_uv = np.vstack([recording_uv(), np.zeros((1, 1000), np.float32)])
-    assert bids.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
+    assert (
+        signals.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
+    )
     assert reason(write_bdf(tmp_path / "b.bdf", data_uv, (*bids.CHANNELS, "X1"))) == "channels"
 
 

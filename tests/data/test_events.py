@@ -1,8 +1,10 @@
 """The trial table of contrast change detection, on hand-made tables and on real ones."""
 
+import re
 from collections import Counter
 from math import nan
 
+import numpy as np
 import pytest
 
 from hbn.data import bids, events
@@ -182,6 +184,155 @@ def test_irregular_rows_are_survived(table, tmp_path):
         events.read_events(tmp_path / "bad.tsv")
     (tmp_path / "no_feedback.tsv").write_text("onset\tvalue\n1\tx\n")
     assert events.read_events(tmp_path / "no_feedback.tsv") == [events.Event(1.0, "x", "n/a")]
+
+
+# Tables that other programs wrote
+
+
+BLOCK = [(0.5, "contrastChangeB1_start", "n/a")]
+for _k in range(6):
+    _start_s = 3.25 + 5.375 * _k
+    BLOCK += [
+        (_start_s, "contrastTrial_start", "n/a"),
+        (_start_s + 2.8, ("left_target", "right_target")[_k % 2], "n/a"),
+    ]
+    BLOCK += [(_start_s + 4.4, "left_buttonPress", ("smiley_face", "sad_face")[_k % 2])]
+DURATION_S = 40.0
+
+
+def rendered(onset=lambda s: f"{s:.4f}", sample=lambda s: f"{500 * s:.0f}", header=HEADER, cell=str, code="1") -> str:
+    """A table of BLOCK as text."""
+    lines = [f"{onset(s)}\tn/a\t{sample(s)}\t{cell(value)}\t{code}\t{cell(feedback)}\n" for s, value, feedback in BLOCK]
+    return header + "".join(lines)
+
+
+def trials_of(content: bytes):
+    table = events.parse_events(content, "x_events.tsv", DURATION_S)
+    trials, dropped = events.contrast_trials(table, 1)
+    targets = sum(event.value in events.TARGETS for event in table)
+    assert targets == len(trials) + sum(n for why, n in dropped.items() if why not in events.FILE_REASONS)
+    return trials, dropped
+
+
+HEALTHY = rendered()
+NO_SAMPLE = "onset\tduration\tunused\tvalue\tevent_code\tfeedback\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEALTHY.encode("utf-8-sig"),
+        HEALTHY.encode("utf-16"),
+        b"\xfe\xff" + HEALTHY.encode("utf-16-be"),
+        HEALTHY.replace("\n", "\r\n").encode(),
+        HEALTHY.replace("\n", "\r").encode(),
+        HEALTHY[:-1].encode(),
+        (HEALTHY + "\n \n").encode(),
+        HEALTHY.replace("\n", "\t\n").encode(),
+        rendered(code="d\u00e9but").encode("latin-1"),
+        rendered(code='"break').encode(),
+        rendered(code='24" screen').encode(),
+        rendered(code='"left\thand ""b"""').encode(),
+        rendered(code='"a"b"').encode(),
+        rendered(cell=lambda text: f'"{text}"').encode(),
+        rendered(cell=lambda text: f" {text}  ").encode(),
+        rendered(onset=lambda s: f"{s:.4f}".replace(".", ",")).encode(),
+        rendered(
+            onset=lambda s: f"{s:g}".replace(".", ","), sample=lambda s: f"{500 * s:.1f}".replace(".", ",")
+        ).encode(),
+        rendered(header=HEADER.title().replace("Value", "VALUE ")).encode(),
+        rendered(header=NO_SAMPLE).encode(),
+    ],
+    ids=[
+        *("bom", "utf16", "utf16_be", "crlf", "cr", "no_end", "blank_lines", "trailing_tab", "latin1", "open_quote"),
+        *("inches", "quoted_tab", "quotes_within", "all_quoted", "blanks", "comma", "comma_short", "case", "no_sample"),
+    ],
+)
+def test_what_another_program_saved_gives_the_same_trials(content):
+    trials, dropped = trials_of(content)
+    healthy, _ = trials_of(HEALTHY.encode())
+    assert [trial.outcome for trial in healthy] == ["correct", "wrong"] * 3
+    assert [(t.side, t.outcome, t.trial) for t in trials] == [(t.side, t.outcome, t.trial) for t in healthy]
+    assert [t.onset_s for t in trials] == pytest.approx([t.onset_s for t in healthy], abs=1e-3)
+    assert [t.rt_s for t in trials] == pytest.approx([t.rt_s for t in healthy], abs=1e-3)
+    assert dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "says"),
+    [
+        (rendered(onset=lambda s: f"{500 * s:.0f}"), "events_onsets", "1 samples fall on one unit of onset"),
+        (rendered(onset=lambda s: f"{1000 * s:.0f}"), "events_onsets", "0.5 samples fall"),
+        (rendered(onset=lambda s: f"{s / 60:.6f}"), "events_onsets", "30000 samples fall"),
+        (
+            rendered(onset=lambda s: f"{100 * s:.0f}", header=NO_SAMPLE),
+            "events_onsets",
+            "the end of the recording",
+        ),
+        (rendered(onset=lambda s: f"{1000 * s:,.0f}"), "events_onsets", "decimals or thousands"),
+        (rendered(onset=lambda s: f"1.234,{s:.0f}"), "events_onsets", "decimals or thousands"),
+        (rendered(onset=lambda s: f"{s:.1f} s"), "events_onsets", "most onsets are no numbers, such as '0.5 s'"),
+        (rendered(onset=lambda s: f"0:{s:.0f}"), "events_onsets", "most onsets are no numbers"),
+        (HEALTHY + "41\tn/a\n", "events_unreadable", "row 20 has fewer cells"),
+        (HEALTHY.replace("n/a\t", "n/a\t\t", 1), "events_unreadable", "line 2 has 7 cells, the header has 6"),
+        (HEALTHY.replace("duration", "Onset"), "events_columns", "it has onset, onset, sample"),
+        (HEALTHY.replace("duration", "value"), "events_unreadable", "the column 'value' stands twice"),
+        (HEALTHY.replace("value", "trial_type"), "events_columns", "it has onset, duration, sample, trial_type"),
+        (HEALTHY.encode("utf-16-le"), "events_unreadable", "line 1 holds a NUL character"),
+        (HEALTHY.encode("utf-16")[:-1], "events_unreadable", "begins as UTF-16"),
+        (HEALTHY.replace("\t", ","), "events_columns", "it has onset,duration"),
+    ],
+)
+def test_what_is_ambiguous_costs_the_recording_and_says_why(content, reason, says):
+    with pytest.raises(bids.UnusableRecording, match=re.escape(says)) as caught:
+        trials_of(content if isinstance(content, bytes) else content.encode())
+    assert caught.value.reason == reason
+    assert "x_events.tsv" in str(caught.value)
+
+
+def test_a_time_that_contradicts_its_neighbours_or_its_sample_costs_its_trial_alone():
+    healthy, _ = trials_of(HEALTHY.encode())
+    for header in (HEADER, NO_SAMPLE):
+        content = rendered(header=header).replace("16.8000", "61.8000")  # the third target
+        assert content != rendered(header=header)
+        trials, dropped = trials_of(content.encode())
+        assert [trial.trial for trial in trials] == [0, 1, 3, 4, 5]
+        assert dropped == {"no_onset": 1}
+        assert trials == healthy[:2] + healthy[3:]
+
+
+def test_a_block_begun_and_aborted_has_no_trials_and_is_counted():
+    for n_rows in (1, 2):
+        content = "".join(HEALTHY.splitlines(keepends=True)[: 1 + n_rows]).encode()
+        assert trials_of(content) == ([], {"block_without_targets": 1})
+    lines = HEALTHY.splitlines(keepends=True)
+    assert trials_of("".join([*lines[:2], *lines[3:4]]).encode()) == ([], {"no_trial_start": 1})
+    again = [line.replace("0.5000", "0.1000").replace("250", "50") for line in lines[1:2]]
+    assert trials_of("".join([lines[0], *again, *lines[1:]]).encode())[1] == {}  # started twice
+
+
+def test_no_damaged_byte_gives_a_wrong_window_or_label(caplog):
+    """Any byte replaced by any other: the table is refused, or trials keep their times, or they are counted."""
+    rng, healthy = np.random.default_rng(5), {t.trial: t for t in trials_of(HEALTHY.encode())[0]}
+    outcomes = Counter()
+    caplog.set_level("ERROR")  # not a line for every byte that is no UTF-8
+    for _ in range(3000):
+        content = bytearray(HEALTHY.encode())
+        content[rng.integers(len(HEADER), len(content))] = rng.integers(256)
+        try:
+            trials, dropped = trials_of(bytes(content))
+        except bids.UnusableRecording as error:
+            outcomes[error.reason] += 1
+            continue
+        outcomes["same" if trials == list(healthy.values()) else "fewer" if dropped else "other"] += 1
+        for trial in trials:
+            right = min(healthy.values(), key=lambda t: abs(trial.onset_s - t.onset_s))
+            assert (trial.side, trial.outcome) == (right.side, right.outcome)
+            assert trial.onset_s == pytest.approx(right.onset_s, abs=events.TOLERANCE_S)
+            assert trial.rt_s == pytest.approx(right.rt_s, abs=events.TOLERANCE_S)
+    assert outcomes["same"] > 700
+    assert outcomes["fewer"] > 100
+    assert outcomes["events_unreadable"] > 100
 
 
 def test_counts_of_the_real_tables(hbn_metadata):

@@ -14,6 +14,8 @@ import pytest
 import cache_windows
 from hbn import params
 from hbn.data import bids, cleaning, events
+from hbn.data.manifest import write_label
+from hbn.data.participants import read_participants
 from hbn.files import read_json, read_tsv, write_json, write_text, write_tsv
 from hbn.simulator import people
 from hbn.sources.simulated import SimulatedSource
@@ -169,9 +171,9 @@ def cached(tmp_path, monkeypatch):
         write_tsv(tmp_path / f"data/raw/R1/sub-A/eeg/{stem}_events.tsv", rows, columns)
         person = {"participant_id": "sub-A", "sex": "F", "age": 9.5, **dict.fromkeys(bids.FACTORS, 0.1)}
         write_tsv(tmp_path / "data/raw/R1/participants.tsv", [person], list(person))
-        write_json(tmp_path / "data/raw/R1/source.json", {"source": "a test"})
         write_json(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json", {"sfreq_hz": 100, "scale_uv": 1.0})
         np.save(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
+        write_label(tmp_path / "data/raw/R1", "simulated")
         cache_windows.main(view(P, ("splits", "windows")), "R1")
         return read_json(tmp_path / "metrics/windows/R1.json")
 
@@ -248,7 +250,11 @@ def test_half_integer_samples_of_the_real_boundaries(hbn_metadata):
 
 
 def test_a_value_that_is_a_file_path_is_text(parse):
-    assert parse([*block()[:3], row(13.5, "D:\\stimuli\\movie 1.avi"), *block()[3:]]) == parse(block())
+    path, rows = "D:\\stimuli\\movie 1.avi", block()
+    assert parse([*rows[:2], row(12, path), *rows[2:]]) == parse(rows)
+    trials, dropped = parse([*rows[:3], row(13.5, path), *rows[3:]])  # it may have been a press
+    assert trials == parse(rows)[0][1:]
+    assert dropped == {"unknown_value": 1}
 
 
 def test_a_table_without_columns_loses_its_recording_with_a_counted_reason(cached):
@@ -293,7 +299,7 @@ def test_a_recording_made_at_250_hz_and_stored_at_500_has_no_bad_channels_for_th
 def test_some_factors_only_count_as_none(tmp_path):
     header = "participant_id\tsex\tage\tehq_total\t" + "\t".join(bids.FACTORS)
     write_text(tmp_path / "participants.tsv", f"{header}\nsub-A\tF\t9.5\t-100.05\t0.6779999999999999\tn/a\t0.1\t0.2\n")
-    [one] = bids.read_participants(tmp_path, "R1")
+    [one] = read_participants(tmp_path, "R1")
     assert one.factors is None
 
 
@@ -302,7 +308,7 @@ def test_float_noise_and_ehq_of_the_real_participants(hbn_metadata):
     assert "100.05" in text
     noisy = [line for line in text.splitlines() if "0000000" in line or "9999999" in line]
     assert len(noisy) > 40
-    by_id = {one.participant_id: one for one in bids.read_participants(hbn_metadata / "R1", "R1")}
+    by_id = {one.participant_id: one for one in read_participants(hbn_metadata / "R1", "R1")}
     assert len(by_id) == 136
     for line in noisy:
         values = by_id[line.split("\t")[0]].factors.values()

@@ -1,5 +1,6 @@
 """Deployment: every variant stands beside FP32, the gate holds, files repeat byte for byte."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,9 @@ import benchmark
 import predict
 import quantize
 from hbn import params, stage
-from hbn.data import bids
+from hbn.data import bids, signals
 from hbn.data.dataset import DATASET, Dataset
-from hbn.deploy import evaluation, export, runtime, timing, variants
+from hbn.deploy import evaluation, export, predictions, runtime, timing, variants
 from hbn.files import HbnError, read_csv, read_json, sha256, write_json, write_tsv
 from hbn.networks import architecture, inference
 from hbn.networks.reference import SHAPE, Reference
@@ -201,7 +202,7 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     smooth = architecture.smooth_components(torch.from_numpy(bids.electrode_positions_m()).float(), 20).numpy()
     data_uv = (smooth @ rng.normal(size=(20, 6000)) + 0.05 * rng.normal(size=(129, 6000))).astype(np.float32)
     data_uv *= 30  # 30 s at 200 Hz
-    monkeypatch.setattr(bids, "read_signal", lambda path: bids.Signal(data_uv, 200.0))
+    monkeypatch.setattr(predictions.signals, "read_signal", lambda path: signals.Signal(data_uv, 200.0))
     p = stage.view(params.load(REPOSITORY / "params.yaml"), ("preprocess", "exec"))
     stem = "sub-A_task-contrastChangeDetection_run-1"
     Path(f"{stem}_eeg.set").touch()
@@ -219,6 +220,16 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     write_tsv(f"{stem}_events.tsv", rows, ["onset", "value", "feedback"])
     predict.main(p, f"{stem}_eeg.set")
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if " left " in line or " right " in line]
-    assert [line[:4] for line in lines] == [["5.0", "s", "left", "1.50"], ["11.0", "s", "right", "none"]]
-    with pytest.raises(HbnError, match="give one recording"):
-        predict.main(p)
+    expected = [["5.0", "s", "left", "1.50"], ["11.0", "s", "right", "none"], ["28.9", "s", "left", "none"]]
+    assert [line[:4] for line in lines] == expected
+    assert lines[2][4:] == ["no", "prediction:", "after", "the", "end"]
+    predict.main(p, ".", "--csv", "rows.csv")
+    assert [row["side"] for row in read_csv("rows.csv")] == ["left", "right", "left"]
+    assert float(read_csv("rows.csv")[0]["rt_s"]) > 0
+    assert read_csv("rows.csv")[2]["not_used"] == "after the end"
+    capsys.readouterr()
+    predict.main(p, f"{stem}_eeg.set", "--json")
+    assert json.loads(capsys.readouterr().out)[0]["rows"][0]["true_rt_s"] == pytest.approx(1.5)
+    for wrong, message in (("absent.set", "does not exist"), ("x.txt", "is no recording"), ("models", "no recording")):
+        with pytest.raises(HbnError, match=message):
+            predict.main(p, wrong)

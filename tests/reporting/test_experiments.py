@@ -28,6 +28,7 @@ path.write_text(json.dumps({"test": {"pretrained": score, "eeg": score}}))
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     clone = Clone(tmp_path_factory.mktemp("experiments") / "clone", {"exec.workers": 1})
+    clone.environment["COLUMNS"] = "100"
     (clone.root / "train.py").write_text(TRAIN)
     stages = {
         name: {

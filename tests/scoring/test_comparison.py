@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hbn.scoring import comparison, groups, metrics, stacking, trials
-from hbn.scoring.directions import direction
+from hbn.scoring.names import direction
 
 DRAWS = {"n_bootstrap": 400, "seed": 1}
 
@@ -83,9 +83,9 @@ def test_thirds_by_age_count_participants_not_trials():
     participant = np.array(["a"] * 50 + ["b", "c", "d", "e", "f", "g"])
     age_years = np.array([6.0] * 50 + [7.0, 9.0, 11.0, 14.0, 15.0, np.nan])
     labels = groups.age_thirds(participant, age_years)
-    assert labels[0] == labels[50] == "youngest (6.0 to 7.0 years)"
-    assert labels[51] == labels[52] == "middle (9.0 to 11.0 years)"
-    assert labels[53] == labels[54] == "oldest (14.0 to 15.0 years)"
+    assert labels[0] == labels[50] == "youngest (6 to 7 years)"
+    assert labels[51] == labels[52] == "middle (9 to 11 years)"
+    assert labels[53] == labels[54] == "oldest (14 to 15 years)"
     assert labels[55] == groups.UNKNOWN
     assert set(groups.age_thirds(participant, np.full(56, np.nan))) == {groups.UNKNOWN}
 

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info
 
 import preprocess
 from hbn.data import bids, cleaning
-from hbn.files import HbnError, read_json, read_tsv, sha256, write_tsv
+from hbn.files import HbnError, md5, read_json, read_tsv, write_tsv
 
 
 def rejections() -> dict[str, str]:
@@ -28,7 +28,7 @@ def test_output_is_the_signal_path_in_time_major_half_precision(workspace):
     assert array.flags.c_contiguous
     assert facts["bad_channels"] == {"E7": "flat", "E51": "noisy"}
     assert (facts["sfreq_hz"], facts["samples"], facts["notched"]) == (100, 600, True)
-    assert facts["source_sha256"] == sha256(source)
+    assert facts["source_md5"] == md5(source)
     assert np.log2(facts["scale_uv"]) % 1 == 0
     filtered_uv = cleaning.filter_and_resample(source_uv, SFREQ_HZ, 100, 0.5, 45.0, 60.0)
     expected_uv = cleaning.average_reference(cleaning.interpolate(filtered_uv, ("E7", "E51")))
@@ -70,7 +70,7 @@ def test_what_a_lost_worker_had_half_written_is_no_part_of_the_output(workspace,
         half = preprocess.Path("data/preprocessed/R1/sub-A/.sub-A_task-RestingState_eeg.npy.0123456789ab")
         half.parent.mkdir(parents=True)
         half.write_bytes(b"half")
-        return (function(*positional) for function, positional, _ in jobs)
+        return (function(*arguments) for function, *arguments in jobs)
 
     monkeypatch.setattr(preprocess, "in_order", in_order)
     assert build(parameters()) == expected
@@ -124,6 +124,6 @@ def test_missing_inputs_are_named(workspace):
     add("sub-A", recording_uv(0))
     with pytest.raises(HbnError, match=r"manifest\.tsv does not exist"):
         preprocess.main(parameters(), "R1")
-    write_tsv("data/raw/R1/manifest.tsv", [], ["path", "sha256"])
+    write_tsv("data/raw/R1/manifest.tsv", [], ["path", "md5"])
     with pytest.raises(HbnError, match=r"sub-A_task-RestingState_eeg\.set is not listed"):
         preprocess.main(parameters(), "R1")

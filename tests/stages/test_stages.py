@@ -197,8 +197,8 @@ def test_in_a_container_dvc_may_be_process_1(tmp_path):
 
 def test_workers_end_with_their_script():
     """Left to themselves, joblib's workers idle for minutes, and finish what was under way."""
-    code = "import os, time; from hbn.stage import in_parallel; from joblib import delayed\n"
-    code += "list(in_parallel(2, 'generator')(delayed(os.system)('echo $PPID; sleep 60') for _ in range(2)))"
+    code = "import os; from hbn.parallel import in_processes\n"
+    code += "list(in_processes([(os.system, 'echo $PPID; sleep 60')] * 2, 2))"
     options = {"env": {**os.environ, "PYTHONPATH": "src"}, "cwd": REPOSITORY, "text": True}
     script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **options)
     workers = [int(script.stdout.readline()) for _ in range(2)]

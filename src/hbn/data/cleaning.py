@@ -14,6 +14,8 @@ from hbn.data import bids
 
 REFERENCE = bids.CHANNELS.index("Cz")  # of the recording: exactly zero until re-referenced
 BLOCK = 16  # channels transformed at once, which bounds memory
+DEAD_STEP = 1e-3  # of a channel's usual step from sample to sample: what is below is no signal
+DEAD_SHARE = 0.9  # of the channels, which hold nothing at once
 
 
 @lru_cache
@@ -71,9 +73,9 @@ def filter_and_resample(
     response = (response[:n_bins] * (new_size / size)).astype(np.float32)
     first = round(pad * new_sfreq_hz / sfreq_hz)
     shift = first / new_sfreq_hz - pad / sfreq_hz
-    if shift:  # the padding is no whole number of new samples: move the signal back by the rest
+    if shift:  # the padding is no whole number of new samples: the signal is delayed by the rest
         hz = scipy.fft.rfftfreq(size, 1 / sfreq_hz)[:n_bins]
-        response = response * np.exp(2j * np.pi * hz * shift).astype(np.complex64)
+        response = response * np.exp(-2j * np.pi * hz * shift).astype(np.complex64)
 
     result = np.empty((len(data_uv), new_n), dtype=np.float32)
     for begin in range(0, len(data_uv), BLOCK):
@@ -90,11 +92,12 @@ def filter_and_resample(
 
 def clean(
     data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, p: params.Preprocess
-) -> tuple[np.ndarray, dict[str, str]]:
+) -> tuple[np.ndarray, dict[str, str], list[tuple[int, int]]]:
     """The whole signal path: filtered, resampled, bad channels interpolated, average reference.
 
-    Returns (C, T) and the bad channels with their reasons. Raises UnusableRecording
-    'sampling_rate', 'too_short' or 'bad_channels'.
+    Returns (C, T), the bad channels with their reasons and the dead stretches: first sample without a signal and
+    first one after it, at the new rate. Raises UnusableRecording 'sampling_rate', 'too_short', 'no_signal', 'units'
+    or 'bad_channels'.
     """
     if sfreq_hz % 1 or sfreq_hz <= 2 * p.lowpass_hz:
         detail = f"{sfreq_hz:g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
@@ -102,12 +105,79 @@ def clean(
     if data_uv.shape[1] < p.min_duration_s * sfreq_hz:
         seconds = data_uv.shape[1] / sfreq_hz
         raise bids.UnusableRecording("too_short", f"{seconds:.1f} s, the limit is {p.min_duration_s:g} s")
+    dead = dead_stretches(data_uv, round(p.min_dead_s * sfreq_hz))
+    live_s = (data_uv.shape[1] - sum(end - begin for begin, end in dead)) / sfreq_hz
+    if live_s < p.min_duration_s:
+        raise bids.UnusableRecording("no_signal", f"only {live_s:.1f} s hold a signal, the rest is constant")
+    data_uv = bridge(data_uv, dead)
     data_uv = filter_and_resample(data_uv, sfreq_hz, new_sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)
-    bads = bad_channels(data_uv, new_sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
+    ratio, n = new_sfreq_hz / sfreq_hz, data_uv.shape[1]
+    dead = [(max(0, int(begin * ratio) - 1), min(n, int(np.ceil(end * ratio)) + 1)) for begin, end in dead]
+    live_uv = data_uv[:, live_samples(n, dead)] if dead else data_uv
+    check_level(live_uv, p.min_level_uv, p.max_level_uv)
+    bads = bad_channels(live_uv, new_sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
     if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
         kinds = dict(Counter(bads.values()))
         raise bids.UnusableRecording("bad_channels", f"{len(bads)} of {len(bids.CHANNELS)} channels are bad ({kinds})")
-    return average_reference(interpolate(data_uv, tuple(bads))), bads
+    return average_reference(interpolate(data_uv, tuple(bads))), bads, dead
+
+
+def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[tuple[int, int]]:
+    """Stretches of raw (C, T) in which nearly all channels hold nothing for at least `min_samples`.
+
+    A switched-off amplifier or a paused recording leaves zero or one value. Each is its first sample and the first
+    one after it. A channel holds nothing where its steps are below a thousandth of its usual ones; channels that
+    never change (Cz) have no say.
+    """
+    n = data_uv.shape[1]
+    still, n_channels = np.zeros(n - 1, dtype=np.int16), 0
+    for row in data_uv:
+        step = np.abs(np.diff(row))
+        usual = np.median(moving) if len(moving := step[step > 0]) else 0.0
+        if usual > 0:
+            still += step <= DEAD_STEP * usual
+            n_channels += 1
+    if not n_channels:
+        return [(0, n)]
+    quiet = np.concatenate([[False], still >= DEAD_SHARE * n_channels, [False]])
+    edges = np.flatnonzero(np.diff(quiet))
+    return [(int(a), int(b) + 1) for a, b in edges.reshape(-1, 2) if b + 1 - a >= min_samples]
+
+
+def bridge(data_uv: np.ndarray, dead: list[tuple[int, int]]) -> np.ndarray:
+    """(C, T) with a straight line across each dead stretch: a step at its edges would ring through the filter."""
+    if not dead:
+        return data_uv
+    data_uv, n = data_uv.copy(), data_uv.shape[1]
+    for begin, end in dead:
+        before = data_uv[:, begin - 1] if begin else data_uv[:, min(end, n - 1)]
+        after = data_uv[:, end] if end < n else before
+        weight = np.linspace(0, 1, end - begin + 2, dtype=np.float32)[1:-1]
+        data_uv[:, begin:end] = before[:, None] * (1 - weight) + after[:, None] * weight
+    return data_uv
+
+
+def live_samples(n_samples: int, dead: list[tuple[int, int]]) -> np.ndarray:
+    """Which samples (T,) are in no dead stretch."""
+    live = np.ones(n_samples, dtype=bool)
+    for begin, end in dead:
+        live[begin:end] = False
+    return live
+
+
+def check_level(data_uv: np.ndarray, min_level_uv: float, max_level_uv: float) -> None:
+    """UnusableRecording 'units' where the median channel of filtered (C, T) is too small or too large for scalp EEG.
+
+    The level of a channel is the median of its absolute values, as a standard deviation: artefacts do not count.
+    """
+    levels_uv = 1.4826 * np.median(np.abs(data_uv[:REFERENCE]), axis=1)
+    level_uv = float(np.median(levels_uv))
+    if not min_level_uv <= level_uv <= max_level_uv:
+        raise bids.UnusableRecording(
+            "units",
+            f"the median channel has {level_uv:.3g} uV, scalp EEG has {min_level_uv:g} to {max_level_uv:g}: "
+            "the samples are probably not in the unit that the file says (.set: microvolts)",
+        )
 
 
 def bad_channels(

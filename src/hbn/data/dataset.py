@@ -3,7 +3,7 @@
 import os
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hbn.data.windows import WindowCache, samples
-from hbn.files import digest, existing, read_csv, read_json, sha256
+from hbn.files import HbnError, digest, existing, read_csv, read_json, sha256
 
 DATASET = Path("data/dataset")
 TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy", "events.npy", "breaks.npy")
@@ -39,10 +39,13 @@ class Events:
         columns = np.load(root / "events.npy", allow_pickle=False).T  # (4, N)
         return cls(*columns, kinds=tuple(about["event_kinds"]), tasks=tuple(about["event_tasks"]))
 
-    def of(self, kinds: Sequence[str], tasks: Sequence[str]) -> np.ndarray:
-        """Which events (N,) are of these kinds in these tasks; ValueError for a name that is none."""
-        is_kind = np.isin(self.kind, [self.kinds.index(name) for name in kinds])
-        return is_kind & np.isin(self.task, [self.tasks.index(name) for name in tasks])
+    def of(self, kinds: Collection[str], tasks: Collection[str]) -> np.ndarray:
+        """Which events (N,) are of these kinds in these tasks; HbnError for a name that is none."""
+        if unknown := {*kinds, *tasks} - {*self.kinds, *self.tasks}:
+            names = ", ".join((*self.kinds, *self.tasks))
+            raise HbnError(f"{', '.join(sorted(unknown))}: no kind or task of events; there are {names}")
+        is_kind = np.isin(self.kind, [i for i, name in enumerate(self.kinds) if name in kinds])
+        return is_kind & np.isin(self.task, [i for i, name in enumerate(self.tasks) if name in tasks])
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from hbn.data import event_kinds
 from hbn.data.bids import UnusableRecording
-from hbn.files import HbnError, read_tsv
+from hbn.files import HbnError, parse_tsv
 
 CONTRAST_CHANGE = "contrastChangeDetection"
 FILE_REASONS = ("file_without_own_block", "block_without_targets")
 TARGETS = ("left_target", "right_target")
 FOREPERIODS_S = np.array([2.8, 4.4, 6.0])  # from trial start to target; a third of trials each
 RESPONSE_WINDOW_S = 2.4
+KNOWN = {*event_kinds.NUMBER, *event_kinds.NO_EVENTS}
 MISSING = ("n/a", "", "nan", "na")
 LOWEST_HZ, HIGHEST_HZ = 50, 20_000  # sampling rates of EEG; onsets in samples or milliseconds make others
-TOLERANCE_S = 0.5  # between onset and sample
+TOLERANCE_S = 0.05  # between onset and sample, which agree exactly in HBN-EEG
 FAST = 1.463  # times quicker are all intervals of about one block in twenty
 
 
@@ -48,20 +50,24 @@ class Trial:
 
 
 def read_events(path: Path | str, duration_s: float = math.inf) -> list[Event]:
+    """Events of a table (see parse_events); UnusableRecording 'events_missing' where there is none."""
+    if not Path(path).exists():
+        raise UnusableRecording("events_missing", f"{path} does not exist")
+    return parse_events(Path(path).read_bytes(), path, duration_s)
+
+
+def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf) -> list[Event]:
     """Rows in file order, which decides where onsets are tied; only onset, sample, value and feedback are read.
 
     A row has no time (NaN) where the table has none, where it lies before the recording, where it is earlier than the
     row before or later than the row after, and where `sample` contradicts it.
 
-    Raises UnusableRecording: 'events_missing' (no such file), 'events_unreadable' (no table, or a row lacks cells),
-    'events_columns' (no onset or value) or 'events_onsets' (the onsets are not in seconds, or most of them are later
-    than the `duration_s` of the recording).
+    Raises UnusableRecording: 'events_unreadable' (no table, or a row lacks cells), 'events_columns' (no onset or value)
+    or 'events_onsets' (the onsets are not in seconds, or most of them are later than the `duration_s` of the
+    recording).
     """
-    path = Path(path)
-    if not path.exists():
-        raise UnusableRecording("events_missing", f"{path} does not exist")
     try:
-        rows = read_tsv(path)
+        rows = parse_tsv(content, path)
     except HbnError as error:
         raise UnusableRecording("events_unreadable", str(error)) from error
     names = [name.lower() for name in rows[0]] if rows else ["onset", "value"]
@@ -81,15 +87,16 @@ def read_events(path: Path | str, duration_s: float = math.inf) -> list[Event]:
     ]
 
 
-def _onsets_s(onsets: list[str], samples: list[str], path: Path, duration_s: float) -> np.ndarray:
-    """The times (N,) of the rows of a table, NaN where there is none (see read_events)."""
+def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_s: float) -> np.ndarray:
+    """The times (N,) of the rows of a table, NaN where there is none (see parse_events)."""
     if commas := [text for text in onsets if "," in text]:
         decimal = all(re.fullmatch(r"-?\d+,\d+", text) for text in commas) and "." not in "".join(onsets)
         if not decimal or all(re.fullmatch(r"-?[1-9]\d*,\d{3}", text) for text in commas):
             raise UnusableRecording("events_onsets", f"{path}: onset {commas[0]!r} may have decimals or thousands")
         onsets = [text.replace(",", ".") for text in onsets]
     onset_s, sample = np.array(list(map(_number, onsets))), np.array(list(map(_number, samples)))  # (N,)
-    wrong = [text for text in onsets if text.lower() not in MISSING and math.isnan(_number(text))]
+    pairs = zip(onsets, np.isnan(onset_s), strict=True)
+    wrong = [text for text, is_none in pairs if is_none and text.lower() not in MISSING]
     if 2 * len(wrong) > len(onsets):
         raise UnusableRecording("events_onsets", f"{path}: most onsets are no numbers, such as {wrong[0]!r}")
     onset_s[onset_s < 0] = np.nan
@@ -112,8 +119,12 @@ def _onsets_s(onsets: list[str], samples: list[str], path: Path, duration_s: flo
 
 
 def _number(text: str) -> float:
-    """NaN for what is no number."""
-    return float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) else math.nan
+    """NaN for what is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) and "_" not in text else math.nan  # Python reads 1_000, tables have none
 
 
 def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], Counter]:
@@ -129,9 +140,10 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
     run's block the longest counts, of equal ones the first); 'before_first_block' and
     'no_trial_start'; 'several_targets' in one trial; 'no_onset' (a row of the trial has no time);
     'boundary' (the recording was interrupted between trial start and the end of the response window);
-    'press_without_feedback'. So the targets of the table are as many as its trials and these reasons together.
-    Two reasons of FILE_REASONS count 1 for the file: 'file_without_own_block' and 'block_without_targets' (begun and
-    aborted).
+    'unknown_value' (after the target a value that no task has: it may have been a press);
+    'press_without_feedback'. The targets of a table are as many as its trials and these reasons together.
+    Two more reasons, those of FILE_REASONS, count 1 for the file: 'file_without_own_block' and 'block_without_targets'
+    (begun and aborted).
     """
     dropped = Counter()
     blocks: list[tuple[str, list[Event]]] = []
@@ -182,6 +194,8 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
         until_s = rows[target].onset_s + RESPONSE_WINDOW_S
         if any(row.value == "boundary" and row.onset_s <= until_s for row in rows[begin:end]):
             dropped["boundary"] += 1
+        elif any(row.value not in KNOWN for row in rows[target:end]):
+            dropped["unknown_value"] += 1
         elif outcome is None:
             dropped["press_without_feedback"] += 1
         else:

@@ -5,10 +5,10 @@ bytes from another address change nothing but metrics/fetch/<release>.json, whic
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from hbn.data.bids import Recording
 from hbn.files import HbnError, existing, read_json, read_tsv, write_json, write_text, write_tsv
 
 log = logging.getLogger(__name__)
@@ -59,13 +59,15 @@ def join_labels(labels: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(labels))
 
 
-def signal_md5s(manifest: dict[str, str], recording: Recording) -> dict[str, str]:
-    """MD5 by path of all files that may decide a recording's signal: every file of it but its events.
+def signal_md5s(manifest: dict[str, str]) -> dict[str, dict[str, str]]:
+    """For each recording, by its path up to the last underscore, the MD5 by path of what may decide its signal.
 
-    A .set may hold its samples in an .fdt, a channels.tsv the units. HbnError where none is listed.
+    These are all files of the recording but its events: a .set may hold its samples in an .fdt, a channels.tsv may
+    hold the units. What was made of a recording is made again when one of them changes.
     """
-    start, events = f"{recording.folder}/{recording.stem}_", f"{recording.folder}/{recording.stem}_events."
-    files = {path: md5 for path, md5 in manifest.items() if path.startswith(start) and not path.startswith(events)}
-    if not files:
-        raise HbnError(f"{MANIFEST} lists no file {start}...; run `dvc repro -f fetch`")
-    return files
+    found = defaultdict(dict)
+    for path, md5 in manifest.items():
+        recording, _, kind = path.rpartition("_")
+        if not kind.startswith("events."):
+            found[recording][path] = md5
+    return found

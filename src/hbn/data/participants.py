@@ -10,6 +10,7 @@ from pathlib import Path
 from hbn.data.bids import FACTORS
 from hbn.files import HbnError, read_tsv
 
+PLAIN = re.compile(r"[FM]|[+-]?[0-9.]+([eE][+-]?[0-9]+)?")  # as HBN writes sexes and numbers
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 OLDEST_YEARS = 120
 AT_MOST_NAMED = 3  # participants in one remark
@@ -26,16 +27,18 @@ class Participant:
     factors: dict[str, float] | None  # all four, or none (participants aged 18 and over)
 
 
-def read_participants(root: Path | str, release: str, used: Iterable[str]) -> list[Participant]:
-    """The participants in `used` whom <root>/participants.tsv lists, in file order (see parse_participants)."""
+def read_participants(root: Path | str, release: str, used: Iterable[str] | None = None) -> list[Participant]:
+    """The participants in `used`, or all, of <root>/participants.tsv, in file order (see parse_participants)."""
     path = Path(root) / "participants.tsv"
-    return parse_participants(read_tsv(path), str(path), release, used)[0]
+    table = read_tsv(path)
+    used = set(participant_ids(table, str(path))) - {""} if used is None else used
+    return parse_participants(table, str(path), release, used)[0]
 
 
 def parse_participants(
     table: list[dict[str, str]], where: str, release: str, used: Iterable[str]
 ) -> tuple[list[Participant], list[str]]:
-    """Participants in `used` of a table, in its order, and remarks on what was not understood about them.
+    """Participants in `used` of a table, in its order, and remarks on what was not plain about them.
 
     Nothing is said of the others. A cell that is not understood is unknown; a participant with some factors only
     has none. Raises HbnError without a column participant_id, and for an id that stands twice.
@@ -52,8 +55,8 @@ def parse_participants(
     def understood(row: dict[str, str], column: str, meaning) -> str | float | None:
         text = row.get(column, "n/a")
         value = meaning(text)
-        if value is None and text != "n/a":
-            remarks[column, text].append(row["participant_id"])
+        if text != "n/a" and (value is None or not PLAIN.fullmatch(text)):
+            remarks[column, text, value].append(row["participant_id"])
         return value
 
     found = []
@@ -69,10 +72,11 @@ def parse_participants(
             )
         )
     said = [f"{where} has no column {column}: it counts as unknown for everyone" for column in absent]
-    for (column, text), names in remarks.items():
+    for (column, text, value), names in remarks.items():
         more = f" and {len(names) - AT_MOST_NAMED} more" if len(names) > AT_MOST_NAMED else ""
         people = f"{', '.join(names[:AT_MOST_NAMED])}{more}"
-        said.append(f"{where}, column {column}: {text!r} of {people} is not understood and counts as unknown")
+        taken = "not understood and counts as unknown" if value is None else f"taken for {value}"
+        said.append(f"{where}, column {column}: {text!r} of {people} is {taken}")
     return found, said
 
 

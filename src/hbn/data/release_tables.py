@@ -32,14 +32,16 @@ class ReleaseTables:
     unknown_events: Counter = field(default_factory=Counter)
     unusable: defaultdict = field(default_factory=lambda: defaultdict(Counter))  # task -> reason -> recordings
 
-    def add(self, recording: Recording, row: dict, table: list[Event], p) -> None:
-        """Add a recording, described by its `row` of recordings.csv, with its event table."""
+    def add(self, recording: Recording, row: dict, table: list[Event], dead: list, p) -> None:
+        """Add a recording, described by its `row` of recordings.csv, with its event table and dead stretches."""
         number, sfreq_hz, n_samples = len(self.recordings), row["sfreq_hz"], row["samples"]
         window_samples, stride_samples = samples(p.window_s, sfreq_hz), samples(p.stride_s, sfreq_hz)
         self.recordings.append(row)
         at = [None if np.isnan(event.onset_s) else samples(event.onset_s, sfreq_hz) for event in table]
         marks = [i for i, event in enumerate(table) if event.value == "boundary"]
-        breaks = [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples]
+        boundaries = [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples]
+        dead = [(begin, end) for begin, end in dead]
+        breaks = sorted([*boundaries, *dead])
         self.breaks += [(number, *stretch) for stretch in breaks]
         starts = window_starts(n_samples, window_samples, stride_samples, breaks)
         self.windows += [(number, start) for start in starts]
@@ -53,9 +55,9 @@ class ReleaseTables:
         self.events_left_out += left_out
         self.unknown_events += unknown
         if recording.task == CONTRAST_CHANGE:
-            self._add_trials(table, recording, row, breaks, p)
+            self._add_trials(table, recording, row, {"no_signal": dead, "boundary": boundaries}, p)
 
-    def _add_trials(self, table: list[Event], recording: Recording, row: dict, breaks: list, p) -> None:
+    def _add_trials(self, table: list[Event], recording: Recording, row: dict, breaks: dict, p) -> None:
         trials, dropped = contrast_trials(table, recording.run)
         self.dropped_trials += dropped
         window_samples = samples(p.window_s, row["sfreq_hz"])
@@ -63,8 +65,10 @@ class ReleaseTables:
             start = samples(trial["onset_s"] + p.trial_offset_s, row["sfreq_hz"])
             if start + window_samples > row["samples"]:
                 self.dropped_trials["window_after_end"] += 1
-            elif straddles(np.array([start]), window_samples, breaks)[0]:
-                self.dropped_trials["boundary"] += 1
+            elif why := next(
+                (k for k, v in breaks.items() if straddles(np.array([start]), window_samples, v)[0]), None
+            ):
+                self.dropped_trials[why] += 1
             else:
                 self.trials.append({**trial, **row, "start_sample": start})
 

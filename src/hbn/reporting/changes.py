@@ -9,7 +9,7 @@ from hbn.files import atomic
 from hbn.reporting.figures import FIGURES
 from hbn.reporting.repository import extract
 from hbn.reporting.tables import is_number, markdown, show
-from hbn.scoring.directions import direction
+from hbn.scoring.names import direction
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -1,7 +1,7 @@
 """Experiments and commits with the scores that tell them apart, from `dvc exp show`."""
 
 from hbn.reporting.repository import dvc_json
-from hbn.scoring.directions import direction
+from hbn.scoring.names import direction
 
 # Column: metrics file, key.
 SCORES = {

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from hbn.reporting.repository import dvc_json, extract, git, ignored, stage_graph
 
@@ -21,7 +21,7 @@ def read_lock(path: Path = LOCK) -> Stages:
 
 def parse(text: str) -> Stages:
     """The stages in the text of a dvc.lock."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    return YAML(typ="safe").load(text)["stages"]
 
 
 def out_of_date() -> dict[str, list[str]]:

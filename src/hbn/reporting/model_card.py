@@ -11,7 +11,7 @@ from hbn.networks import inference
 from hbn.reporting import lock
 from hbn.reporting.repository import git, md5
 from hbn.reporting.tables import bullets, interval, markdown
-from hbn.scoring.baselines import BASELINES
+from hbn.scoring.names import BASELINES
 
 PURPOSE = {
     "pretrain": "Encoder of EEG windows, pretrained to tell when in a window the events of other tasks are.",

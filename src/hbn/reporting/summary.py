@@ -11,8 +11,7 @@ from hbn.files import read_json
 from hbn.reporting import changes
 from hbn.reporting.repository import dvc_json, git
 from hbn.reporting.tables import show
-from hbn.scoring.baselines import BASELINES
-from hbn.scoring.directions import direction
+from hbn.scoring.names import BASELINES, direction
 
 N_COMMITS = 10
 NETWORKS = {"pretrained": "EEG, pretrained network", "from_scratch": "EEG, same network from scratch", "eeg": "EEG"}

@@ -10,13 +10,6 @@ from sklearn.preprocessing import StandardScaler
 
 Row = Mapping[str, str]
 
-# By their names in metrics files: what each one knows.
-BASELINES = {
-    "mean": "training mean",
-    "age_sex": "age and sex",
-    "stimulus_history": "age, sex, stimulus, previous trial",
-}
-
 
 def age_sex(participants: Sequence[Row]) -> np.ndarray:
     """Age in years and sex (N, 2); NaN where unknown."""

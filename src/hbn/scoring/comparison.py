@@ -3,7 +3,7 @@
 import numpy as np
 
 from hbn.scoring import metrics
-from hbn.scoring.directions import direction
+from hbn.scoring.names import direction
 
 LEVEL = 0.05
 BETTER, WORSE, UNCLEAR = "better, beyond chance", "worse, beyond chance", "no difference beyond chance"
@@ -84,7 +84,7 @@ def verdict(name: str, difference: float, p: float) -> str:
     """In words, what a difference in the score `name` means for the first of two predictors."""
     sign = direction(name)
     if not sign:
-        raise ValueError(f"no direction is known for the score {name}; hbn.scoring.directions has those that are")
+        raise ValueError(f"no direction is known for the score {name}; hbn.scoring.names has those that are")
     if p >= LEVEL:
         return UNCLEAR
     return BETTER if sign * difference > 0 else WORSE

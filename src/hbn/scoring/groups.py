@@ -60,7 +60,8 @@ def table(
 
 
 def age_thirds(participant: np.ndarray, age_years: np.ndarray) -> np.ndarray:
-    """Labels (N,) of the thirds by age, with their ranges; each participant (N,) counts once.
+    """Labels (N,) of the thirds by age, with their ranges in whole years (no dots, which separate the names of
+    metrics); each participant (N,) counts once.
 
     age_years (N,) is NaN where unknown.
     """
@@ -74,6 +75,6 @@ def age_thirds(participant: np.ndarray, age_years: np.ndarray) -> np.ndarray:
     for i, name in enumerate(("youngest", "middle", "oldest")):
         inside = ages[third_of_ages == i]
         if len(inside):
-            text = f"{name} ({inside.min():.1f} to {inside.max():.1f} years)"
+            text = f"{name} ({inside.min():.0f} to {inside.max():.0f} years)"
             labels[(third == i) & ~np.isnan(age_years)] = text
     return labels

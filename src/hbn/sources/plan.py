@@ -19,6 +19,7 @@ COMMON = re.compile(r"(?!sub-)[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?")  # file
 OTHER_SIGNALS = (".edf", ".vhdr", ".cnt", ".fif", ".mff", ".raw")  # that readers of BIDS know
 NO_SIGNAL, OTHER_TASK = "no signal (.set or .bdf) of this recording", "another task than data.tasks"
 NOT_CHOSEN = "participant not chosen, selection.tsv says why"
+NOT_IN_TABLE, HIDDEN = "not in participants.tsv", "hidden"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def sort_paths(paths: list[str]) -> Listing:
             unused[path] = _why_odd(path)
     recordings = {}
     for files in by_recording.values():
-        signals = [Recording.of(path) for path in files if _is_signal(path)]
+        signals = [Recording.of(path) for path in signals_of(files)]
         if signals:
             own = [path for path in files if Recording.of(path).stem in {signal.stem for signal in signals}]
             recordings[signals[0]] = own
@@ -78,20 +79,20 @@ def sort_paths(paths: list[str]) -> Listing:
     return Listing(common, recordings, unused)
 
 
-def _is_signal(path: str) -> bool:
-    return path.endswith(tuple(f"_eeg{suffix}" for suffix in EEG_SUFFIXES))
-
-
 def _why_odd(path: str) -> str:
     first, *rest = path.split("/")
+    if any(part.startswith(".") for part in (first, *rest)):
+        return HIDDEN
     if "ses-" in path:
         return "of a session (ses-), sessions are not read: move the files of one session to sub-ID/eeg without ses-"
+    if not rest and first.startswith("sub-"):
+        return "no folder but a file, or a broken link: `datalad get` or `git annex get` may bring it"
     if not rest:
         return "a file beside the participants' folders that is not read"
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", first):
-        return f"in {first}/, which is no participant's folder (sub-ID)"
+        return f"in {_printable(first)}/, which is no participant's folder (sub-ID)"
     if rest[0] != "eeg" or len(rest) > 2:
-        return f"in {'/'.join(['sub-ID', *rest[:-1]])}, only sub-ID/eeg is read"
+        return f"in {_printable('/'.join(['sub-ID', *rest[:-1]]))}, only sub-ID/eeg is read"
     return "not named sub-ID_task-TASK[_run-N]_... with its folder's ID"
 
 
@@ -99,7 +100,7 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     """Choose participants and recordings by the section `data` of the parameters.
 
     `table` is participants.tsv, which only says who belongs to the release; which files exist, the listing says.
-    Raises HbnError where there is nothing to choose from, and for a recording that is there in two files.
+    Raises HbnError where there is nothing to choose from, and for an id of a chosen participant that stands twice.
     """
     if unknown := sorted(set(data.tasks) - set(listing.columns)):
         has = ", ".join(listing.columns) or "none that can be read"
@@ -112,30 +113,43 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     if data.select == "balanced":
         first = {name: row for name, row in zip(reversed(ids), reversed(table), strict=True) if name in able}
         order = balanced(parse_participants(list(first.values()), where, release, able)[0])
-    selection = select(order, set(ids) - {""}, listing, data)
+    in_table = set(ids) - {""}
+    selection = select(order, in_table, listing, data)
     chosen = {row["participant_id"] for row in selection if row["chosen"] == "yes"}
     if not chosen:
         raise HbnError(
-            f"{release}: participants.tsv and data.participants name none of those who have {data.tasks}, such as "
-            f"{min(wanted).participant_id}{_hint(listing.unused)}"
+            f"{release}: participants.tsv ({min(in_table, default='empty')} ...) and data.participants name none of "
+            f"those who have {data.tasks} ({min(wanted).participant_id} ...){_hint(listing.unused)}"
         )
     recordings = {one: wanted[one] for one in sorted(wanted) if one.participant_id in chosen}
-    for files in recordings.values():
-        if len(signals := sorted(filter(_is_signal, files))) > 1:
-            raise HbnError(
-                f"{release}: one recording in {len(signals)} files: {' and '.join(signals)}; keep the right one in the "
-                "source, and move the other out of it"
-            )
     tasks = {one.task for one in recordings}
-    common = [path for path in listing.common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
+    common = [path for path in listing.common if not (task := re.match("task-([^_]+)_", path)) or task[1] in tasks]
     paths = common + [path for files in recordings.values() for path in files]
     unused = dict.fromkeys(sorted(set(listing.common) - set(common)), OTHER_TASK) | listing.unused
-    for one, files in listing.recordings.items():
-        if one not in recordings:
-            unused |= dict.fromkeys(files, NOT_CHOSEN if one in wanted else OTHER_TASK)
+    for recording, files in listing.recordings.items():
+        if recording.participant_id not in in_table:
+            unused |= dict.fromkeys(files, NOT_IN_TABLE)
+        elif recording not in recordings:
+            unused |= dict.fromkeys(files, NOT_CHOSEN if recording in wanted else OTHER_TASK)
     called_available = _called_available(ids, table, listing, data.tasks)
     people, remarks = parse_participants(table, where, release, chosen)
     return Plan(people, recordings, selection, paths, unused, called_available, remarks)
+
+
+def refuse_doubles(release: str, plan: Plan) -> None:
+    """HbnError for a recording that is there in several files."""
+    doubles = [names for files in plan.recordings.values() if len(names := signals_of(files)) > 1]
+    if doubles:
+        more = f" (and {len(doubles) - 1} more such recordings)" if len(doubles) > 1 else ""
+        raise HbnError(
+            f"{release}: one recording in {len(doubles[0])} files: {' and '.join(doubles[0])}{more}; keep one "
+            "of them in the source, and move the others out of it"
+        )
+
+
+def signals_of(paths: list[str]) -> list[str]:
+    """The signals among the files of a recording."""
+    return sorted(path for path in paths if path.endswith(tuple(f"_eeg{suffix}" for suffix in EEG_SUFFIXES)))
 
 
 def select(order: list[str], in_table: set[str], listing: Listing, data) -> list[dict]:
@@ -152,7 +166,7 @@ def select(order: list[str], in_table: set[str], listing: Listing, data) -> list
 
     def reason(name: str) -> str:
         if name not in in_table:
-            return "not in participants.tsv"
+            return NOT_IN_TABLE
         if name not in able:
             return "no recording of data.tasks"
         if data.participants:
@@ -208,18 +222,23 @@ def by_reason(unused: dict[str, str]) -> dict[str, dict]:
     paths = defaultdict(list)
     for path, reason in unused.items():
         paths[reason].append(path)
-    return {reason: {"files": len(names), "such_as": min(names)} for reason, names in sorted(paths.items())}
+    return {reason: {"files": len(names), "such_as": _printable(min(names))} for reason, names in sorted(paths.items())}
 
 
 def tell(plan: Plan) -> None:
     """Log what is not used and what was not understood; what the parameters leave out is no warning."""
     for reason, facts in by_reason(plan.unused).items():
-        level = logging.INFO if reason in (OTHER_TASK, NOT_CHOSEN) else logging.WARNING
+        level = logging.INFO if reason in (OTHER_TASK, NOT_CHOSEN, HIDDEN) else logging.WARNING
         log.log(level, "not used, %d files: %s (%s)", facts["files"], reason, facts["such_as"])
     for remark in plan.remarks:
         log.warning("%s", remark)
     if absent := plan.called_available:
         log.warning("%d recordings are called available but are not there, such as %s", len(absent), absent[0])
+
+
+def _printable(path: str) -> str:
+    """A name in one line and in UTF-8, whatever is in it."""
+    return "".join(character if character.isprintable() else "?" for character in path)
 
 
 def _hint(unused: dict[str, str]) -> str:

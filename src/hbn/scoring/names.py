@@ -1,10 +1,17 @@
-"""Whether lower or higher is better, by the name of a score: the one place that says so."""
+"""What the names in metrics files mean: which predictors are baselines, and which scores are better higher or lower.
+
+It needs no other package, for the report of a pull request is written where only DVC and matplotlib are installed.
+"""
 
 import re
 
-from hbn.scoring.baselines import BASELINES
-
-# The name's first part that says what the number is about: baselines, bounds and differences are nobody's success.
+# Predictors that see no EEG, and what each one knows.
+BASELINES = {
+    "mean": "training mean",
+    "age_sex": "age and sex",
+    "stimulus_history": "age, sex, stimulus, previous trial",
+}
+# Numbers with these words in their names are nobody's success: baselines, bounds and differences.
 NO_DIRECTION = re.compile(rf"(^|\.)({'|'.join(BASELINES)}|ceiling|drop|reference)(\.|$)|_of_zero$|_training_mean$")
 LOWER_IS_BETTER = re.compile(r"nrmse|mae|crps|loss|_ms$|size|width|_mb$|rejected|dropped")
 HIGHER_IS_BETTER = re.compile(r"pearson_r|(^|_)r$|auroc|explained|speedup|windows_per_s|accepted|within_budget|enough")
