@@ -42,7 +42,7 @@ from hbn.networks.architecture import ResponseTime
 from hbn.networks.inference import adapted_encoder
 from hbn.networks.pretraining import EventPretraining
 from hbn.scoring import metrics
-from hbn.training.loop import choose_device
+from hbn.training.device import choose_device
 from hbn.training.pretraining import Pretraining
 from hbn.training.response_time import fit_trials, outputs, split_trials
 

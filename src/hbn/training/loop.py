@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from hbn import params
 from hbn.files import HbnError, atomic, code_digest, digest, write_csv
-from hbn.networks.inference import use_cpu
 from hbn.training import device
 
 log = logging.getLogger(__name__)
@@ -204,13 +203,6 @@ def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
     """
     decides["code"] = code_digest()
     return scratch / "checkpoints" / f"{stage}-{digest(decides)[:16]}.pt"
-
-
-def choose_device(wanted: str, threads: int) -> torch.device:
-    """Set up deterministic arithmetic, join the processes of torchrun, return the device for `exec.device`."""
-    use_cpu(threads)
-    device.join()
-    return device.choose(wanted)
 
 
 def _load(checkpoint: Path) -> dict | None:
