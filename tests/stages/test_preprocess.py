@@ -93,7 +93,7 @@ def test_every_unusable_recording_is_listed_with_its_reason(workspace):
     add("sub-noisy", noisy_uv, task="ThePresent")
     build(parameters(max_rejected_fraction=0.9))
     assert rejections() == {
-        **{"sub-short": "too_short", "sub-flat": "bad_channels", "sub-rate": "sampling_rate", "sub-nan": "not_finite"},
+        **{"sub-short": "too_short", "sub-flat": "no_signal", "sub-rate": "sampling_rate", "sub-nan": "not_finite"},
         **{"sub-link": "pointer", "sub-cut": "unreadable", "sub-noisy": "bad_channels"},
         **{"sub-few": "channels", "sub-name": "channels"},
     }

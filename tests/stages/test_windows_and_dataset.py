@@ -34,7 +34,10 @@ def release(workspace):
             columns = ("onset", "value", "feedback")
             rows = [dict(zip(columns, (*row, "n/a"), strict=False)) for row in rows]
             write_tsv(raw / participant / f"eeg/{stem}_events.tsv", rows, list(columns))
-            write_json(preprocessed / participant / f"{stem}_eeg.json", {"sfreq_hz": SFREQ_HZ, "scale_uv": 1.0})
+            write_json(
+                preprocessed / participant / f"{stem}_eeg.json",
+                {"sfreq_hz": SFREQ_HZ, "scale_uv": 1.0, "dead_samples": []},
+            )
             np.save(preprocessed / participant / f"{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
         people = [{"participant_id": p, "sex": "F", "age": 9, **dict.fromkeys(FACTORS, 0.1)} for p, _ in tables]
         people = list({person["participant_id"]: person for person in people}.values())
