@@ -13,6 +13,7 @@ from clone import REPOSITORY, Clone
 ADAPTED = {
     "make repro": "make repro",
     "make test": "env PYTEST_ADDOPTS=tests/test_files.py make test",  # all of them would include this one
+    "python src/check.py FOLDER": "python src/check.py data/raw/R1",
     "python src/fetch.py R1 --estimate": "python src/fetch.py R1 --estimate",
     "make s3": "make --dry-run s3",  # it serves until it is stopped; test_s3.py runs the same server
     ". .venv/bin/activate": "true",  # the clone's environment has nothing to activate
@@ -38,6 +39,7 @@ SHOWS = {
     "make test": "passed",
     "source completion.bash": "-F _hbn_dvc dvc",
     "make table": "challenge1.nrmse",
+    "python src/check.py FOLDER": "3 participants",
     "python src/predict.py RECORDING.set": "not a medical device",
     "python src/describe.py models/challenge1.pt": "# challenge1",
 }

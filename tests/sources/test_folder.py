@@ -68,6 +68,7 @@ def test_all_of_a_healthy_release_is_used(root):
         ("sub-A/sub-A_scans.tsv", "only sub-ID/eeg is read"),
         ("sub_A/eeg/sub-A_task-RestingState_eeg.set", "in sub_A/, which is no participant's folder"),
         ("derivatives/x.tsv", "in derivatives/, which is no participant's folder"),
+        ("sub-A/eeg/._sub-A_task-RestingState_eeg.set", "hidden"),
         ("participants.tsv.bak", "a file beside the participants' folders"),
         ("sub-C/eeg/sub-C_task-RestingState_events.tsv", "no signal (.set or .bdf) of this recording"),
         ("sub-C/eeg/sub-C_task-RestingState_eeg.edf", "a signal in .edf, only .set and .bdf are read"),
@@ -85,6 +86,18 @@ def test_what_is_not_used_is_told_with_the_reason(root, caplog, path, reason):
     assert facts == {"files": 1, "such_as": path}
     assert f"not used, 1 files: {said} ({path})" in caplog.text
     assert raw() == everything
+
+
+def test_names_that_cannot_be_printed_are_told(root, caplog):
+    for name in (b"a\xff.txt", b"new\nline"):
+        (root / os.fsdecode(name)).write_text("x" * 2000)
+    [(_, facts)] = fetched(root)["unused"].items()
+    assert facts == {"files": 2, "such_as": "a?.txt"}
+
+
+def test_ids_in_the_table_without_sub_are_told(workspace):
+    root = write_release(workspace / "source/R1", person("A"), person("B"))
+    assert re.search(r"participants.tsv \(A \.\.\.\) .* name none of those who have .* \(sub-A \.\.\.\)", refused(root))
 
 
 def test_files_that_the_parameters_leave_out_are_counted(root):

@@ -1,6 +1,8 @@
 """Fetching from a real S3 server (SeaweedFS): presets, resuming, faults on the way, the DVC remote."""
 
+import errno
 import http.client
+import io
 import os
 import random
 import re
@@ -102,10 +104,12 @@ class Passing(BaseHTTPRequestHandler):
         self.server.requests.append(self.path)
         self.server.ranges += [self.headers["Range"]] if self.headers["Range"] else []
         fault = self.server.fault(self.path, self.server.requests.count(self.path))
-        if fault.isdigit():
-            self.send_response(int(fault))
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
+        if fault.isdigit() or fault == "expired":
+            said = b"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>" * (fault == "expired")
+            self.send_response(400 if said else int(fault))
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            return self.wfile.write(said)
         if fault == "delay":
             time.sleep(1.5)
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream)
@@ -333,6 +337,13 @@ def test_a_private_bucket_by_the_standard_chain_of_credentials(server, settings,
     (tmp_path / "credentials").write_text("[default]\n" + "".join(keys).replace(" = ", " = other"))
     with pytest.raises(HbnError, match=r"access denied \(HTTP status 403, InvalidAccessKeyId, .*; check your AWS"):
         saved().rate(["README"], 1)
+    with proxy(server, lambda path, n: "expired") as way:
+        ended = s3.S3Source("s3://dvc-remote/lab/R1", way.url, False, tmp_path, 5, 1)
+        with pytest.raises(HbnError, match=r"access denied \(HTTP status 400, ExpiredToken, .*; check your AWS"):
+            ended.paths()
+        ended.files = saved().files
+        with pytest.raises(HbnError, match=r"access denied \(HTTP status 400, ExpiredToken, .*; check your AWS"):
+            ended.rate(["README"], 1)
 
 
 def test_what_kms_encrypts_has_no_md5_and_is_verified_by_its_record(server, settings, tmp_path, caplog):
@@ -511,6 +522,19 @@ def test_parts_of_an_unusual_size_are_right_when_they_arrive_twice(server, tmp_p
         assert len(way.requests) == 1 + (2 if right else 3)
     assert (tmp_path / "it").read_bytes() == content
     assert "the same content twice is taken for right" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said(server, tmp_path, monkeypatch, number):
+    source = s3.S3Source(f"s3://{HBN}", server.url, True, tmp_path, timeout_s=2.0, limit_h=1.0)
+
+    class Full(io.FileIO):
+        def write(self, chunk):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", lambda path, mode, **_: Full(path, mode.replace("b", "")))
+    with pytest.raises(HbnError, match="the disk is full; make room and run again"):
+        source.write("README", tmp_path / "README")
 
 
 def test_lasting_faults_are_reported(server, settings, tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def test_headers_of_bdf(tmp_path, change, reason):
     [
         (4 * 129 * 100, "x_eeg.fdt", ""),
         (4 * 129 * 99, "x_eeg.fdt", "x_eeg.fdt has 51084 bytes, the header says 51600"),
-        (4 * 129 * 100, "other.fdt", "its samples are to be in other.fdt, which is not beside it"),
+        (4 * 129 * 100, "as_it_was_called.fdt", ""),
     ],
 )
 @pytest.mark.parametrize("top_level", [True, False])
@@ -113,6 +113,8 @@ def test_headers_of_set(tmp_path, n_bytes, named, reason, top_level):
     savemat(path, header if top_level else {"EEG": header}, appendmat=False)
     (tmp_path / "x_eeg.fdt").write_bytes(b"\0" * n_bytes)
     assert problem_of(path) == reason
+    (tmp_path / "x_eeg.fdt").unlink()
+    assert problem_of(path).endswith("x_eeg.fdt, and neither is beside it")
     path.write_bytes(path.read_bytes()[:300])
     assert problem_of(path).startswith("a damaged MATLAB file")
     path.write_bytes(b"nothing of MATLAB")

@@ -33,9 +33,10 @@ def _problem_of_fdt(path: Path) -> str:
     name = header.get("data")
     if not isinstance(name, str):
         return ""
-    place = path.with_name(Path(name).name)
-    if not place.exists():
-        return f"its samples are to be in {place.name}, which is not beside it"
+    own = path.with_suffix(".fdt")  # whose name a renamed .set does not know
+    place = next((one for one in (path.with_name(Path(name).name), own) if one.exists()), None)
+    if not place:
+        return f"its samples are to be in {name} or {own.name}, and neither is beside it"
     expected, actual = int(4 * header["nbchan"] * header["pnts"] * header["trials"]), place.stat().st_size
     return f"{place.name} has {actual} bytes, the header says {expected}" if actual != expected else ""
 

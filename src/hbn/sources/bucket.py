@@ -17,6 +17,7 @@ from hbn.files import HbnError
 
 CHUNK_BYTES = 1 << 18
 MAY_PASS = (408, 429)  # among the HTTP statuses below 500
+ENDED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # codes of credentials that were once right
 CREDENTIALS_FOR = timedelta(minutes=10)  # then botocore is asked again, which renews them in time
 REGION = "us-east-1"  # where no other is configured; public buckets answer there, wherever they are
 
@@ -73,7 +74,7 @@ class Bucket:
                 raise HbnError(
                     f"s3://{self.name}/{self.folder}{path} has changed since it was listed; run fetch.py with --refresh"
                 )
-            yield from map(memoryview, found.stream(CHUNK_BYTES))
+            yield from found.stream(CHUNK_BYTES)
 
     def is_encrypted_by_kms(self, path: str) -> bool:
         """Whether the ETag of an object is no MD5 because AWS KMS encrypts it."""
@@ -197,7 +198,7 @@ class Bucket:
                 f"{where}: access denied ({words}) to a request without credentials: a preset needs none; "
                 "for data.url, the AWS chain has none (environment, ~/.aws, role of the machine)"
             )
-        if status in (401, 403):
+        if status in (401, 403) or not set(ENDED).isdisjoint(said):
             return HbnError(
                 f"{where}: access denied ({words}); check your AWS credentials, their region and data.url "
                 "(a public bucket of a server that does not know them needs none: unset them)"

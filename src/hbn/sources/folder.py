@@ -22,12 +22,12 @@ class FolderSource:
             raise HbnError(f"data.url: {self.root} is no BIDS release (it has no participants.tsv)")
 
     def paths(self) -> list[str]:
-        """All files, broken links included, but for hidden ones, which git and DataLad keep in their own folders."""
+        """All files, broken links included, but for those in hidden folders, where git and DataLad keep theirs."""
         found = []
         for folder, folders, names in os.walk(self.root, onerror=_cannot_list, followlinks=True):
             folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_back(folder, name)))
             inner = Path(folder).relative_to(self.root)
-            found += [(inner / name).as_posix() for name in names if not name.startswith(".")]
+            found += [(inner / name).as_posix() for name in names]
         return sorted(found)
 
     def refresh(self) -> None:

@@ -19,7 +19,7 @@ COMMON = re.compile(r"(?!sub-)[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?")  # file
 OTHER_SIGNALS = (".edf", ".vhdr", ".cnt", ".fif", ".mff", ".raw")  # that readers of BIDS know
 NO_SIGNAL, OTHER_TASK = "no signal (.set or .bdf) of this recording", "another task than data.tasks"
 NOT_CHOSEN = "participant not chosen, selection.tsv says why"
-NOT_IN_TABLE = "not in participants.tsv"
+NOT_IN_TABLE, HIDDEN = "not in participants.tsv", "hidden"
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def sort_paths(paths: list[str]) -> Listing:
 
 def _why_odd(path: str) -> str:
     first, *rest = path.split("/")
+    if any(part.startswith(".") for part in (first, *rest)):
+        return HIDDEN
     if "ses-" in path:
         return "of a session (ses-), sessions are not read: move the files of one session to sub-ID/eeg without ses-"
     if not rest and first.startswith("sub-"):
@@ -88,9 +90,9 @@ def _why_odd(path: str) -> str:
     if not rest:
         return "a file beside the participants' folders that is not read"
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", first):
-        return f"in {first}/, which is no participant's folder (sub-ID)"
+        return f"in {_printable(first)}/, which is no participant's folder (sub-ID)"
     if rest[0] != "eeg" or len(rest) > 2:
-        return f"in {'/'.join(['sub-ID', *rest[:-1]])}, only sub-ID/eeg is read"
+        return f"in {_printable('/'.join(['sub-ID', *rest[:-1]]))}, only sub-ID/eeg is read"
     return "not named sub-ID_task-TASK[_run-N]_... with its folder's ID"
 
 
@@ -116,19 +118,19 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]])
     chosen = {row["participant_id"] for row in selection if row["chosen"] == "yes"}
     if not chosen:
         raise HbnError(
-            f"{release}: participants.tsv and data.participants name none of those who have {data.tasks}, such as "
-            f"{min(wanted).participant_id}{_hint(listing.unused)}"
+            f"{release}: participants.tsv ({min(in_table, default='empty')} ...) and data.participants name none of "
+            f"those who have {data.tasks} ({min(wanted).participant_id} ...){_hint(listing.unused)}"
         )
     recordings = {one: wanted[one] for one in sorted(wanted) if one.participant_id in chosen}
     tasks = {one.task for one in recordings}
-    common = [path for path in listing.common if not (of := re.match("task-([^_]+)_", path)) or of[1] in tasks]
+    common = [path for path in listing.common if not (task := re.match("task-([^_]+)_", path)) or task[1] in tasks]
     paths = common + [path for files in recordings.values() for path in files]
     unused = dict.fromkeys(sorted(set(listing.common) - set(common)), OTHER_TASK) | listing.unused
-    for one, files in listing.recordings.items():
-        if one.participant_id not in in_table:
+    for recording, files in listing.recordings.items():
+        if recording.participant_id not in in_table:
             unused |= dict.fromkeys(files, NOT_IN_TABLE)
-        elif one not in recordings:
-            unused |= dict.fromkeys(files, NOT_CHOSEN if one in wanted else OTHER_TASK)
+        elif recording not in recordings:
+            unused |= dict.fromkeys(files, NOT_CHOSEN if recording in wanted else OTHER_TASK)
     called_available = _called_available(ids, table, listing, data.tasks)
     people, remarks = parse_participants(table, where, release, chosen)
     return Plan(people, recordings, selection, paths, unused, called_available, remarks)
@@ -220,18 +222,23 @@ def by_reason(unused: dict[str, str]) -> dict[str, dict]:
     paths = defaultdict(list)
     for path, reason in unused.items():
         paths[reason].append(path)
-    return {reason: {"files": len(names), "such_as": min(names)} for reason, names in sorted(paths.items())}
+    return {reason: {"files": len(names), "such_as": _printable(min(names))} for reason, names in sorted(paths.items())}
 
 
 def tell(plan: Plan) -> None:
     """Log what is not used and what was not understood; what the parameters leave out is no warning."""
     for reason, facts in by_reason(plan.unused).items():
-        level = logging.INFO if reason in (OTHER_TASK, NOT_CHOSEN) else logging.WARNING
+        level = logging.INFO if reason in (OTHER_TASK, NOT_CHOSEN, HIDDEN) else logging.WARNING
         log.log(level, "not used, %d files: %s (%s)", facts["files"], reason, facts["such_as"])
     for remark in plan.remarks:
         log.warning("%s", remark)
     if absent := plan.called_available:
         log.warning("%d recordings are called available but are not there, such as %s", len(absent), absent[0])
+
+
+def _printable(path: str) -> str:
+    """A name in one line and in UTF-8, whatever is in it."""
+    return "".join(character if character.isprintable() else "?" for character in path)
 
 
 def _hint(unused: dict[str, str]) -> str:

@@ -148,14 +148,23 @@ class S3Source:
         n_bytes, etag = self.files[path]
         if file.tell() < n_bytes:
             for chunk in self.bucket.read(path, file.tell(), etag):
-                if file.write(chunk) != len(chunk):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._append(file, chunk)
                 progress(len(chunk))
                 self._within_limit()
                 if file.tell() > n_bytes:
                     break
         if file.tell() < n_bytes:
             raise Passing(f"the connection ended after {file.tell()} of {n_bytes} bytes")
+
+    def _append(self, file: io.FileIO, chunk: bytes) -> None:
+        try:
+            n_bytes = file.write(chunk)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            n_bytes = 0
+        if n_bytes != len(chunk):
+            raise HbnError(f"{self.url}: the disk is full; make room and run again, it goes on where it was")
 
     def _verified(self, path: str, file: io.FileIO, seen: str) -> str:
         """The MD5 of a file that has the size and the content that are listed; else raises Mismatch.
