@@ -1,12 +1,9 @@
-"""BIDS names and tables of HBN-EEG: recordings, participants, sidecars, signals."""
+"""BIDS names of HBN-EEG: recordings, channels, factors."""
 
 import re
-import stat
-import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
@@ -15,7 +12,6 @@ from hbn.files import HbnError
 FACTORS = ("p_factor", "attention", "internalizing", "externalizing")
 CHANNELS = (*(f"E{i}" for i in range(1, 129)), "Cz")
 EEG_SUFFIXES = (".set", ".bdf")
-PLACEHOLDER_BYTES = 1024  # a placeholder is one path
 MONTAGE = "GSN-HydroCel-129"
 
 _NAME = re.compile(
@@ -79,69 +75,10 @@ class UnusableRecording(HbnError):
         return type(self), (self.reason, self.detail)
 
 
-@dataclass(frozen=True)
-class Signal:
-    """A recording in memory."""
-
-    data_uv: np.ndarray  # float32 (C, T), channels in the order of CHANNELS
-    sfreq_hz: float
-
-
 def recordings(root: Path | str) -> list[tuple[Recording, Path]]:
     """All .set and .bdf recordings below a release's folder, in order."""
     paths = [path for path in Path(root).glob("sub-*/eeg/*_eeg.*") if path.suffix in EEG_SUFFIXES]
     return sorted((Recording.of(path.relative_to(root).as_posix()), path) for path in paths)
-
-
-def read_signal(path: Path | str) -> Signal:
-    """Read a .set or .bdf recording with MNE.
-
-    Events in the file are not read (the events table counts), nor are channels that are no EEG,
-    such as the Status of a BDF. Raises UnusableRecording: 'pointer' (a git-annex placeholder),
-    'unreadable' (damaged or truncated), 'channels' (not the 129 of the net) or 'not_finite'.
-    """
-    import mne
-
-    path = Path(path)
-    if is_placeholder(path):
-        raise UnusableRecording(
-            "pointer", f"{path.name} is a git-annex placeholder; run `git annex get` or `datalad get`"
-        )
-    reader = mne.io.read_raw_eeglab if path.suffix == ".set" else mne.io.read_raw_bdf
-    try:
-        with mne.utils.use_log_level("WARNING"), warnings.catch_warnings(action="ignore"), _without_set_events():
-            # MNE reads what there is of a BDF that is shorter than its header says, and only warns.
-            warnings.filterwarnings("error", "Number of records from the header does not match")
-            raw = reader(path, preload=True)
-    except Exception as error:  # MNE raises many kinds for a damaged file
-        raise UnusableRecording("unreadable", f"{path.name}: {type(error).__name__}: {error}") from error
-    kinds = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
-    absent = [name for name in CHANNELS if name not in kinds]
-    unknown = [name for name, kind in kinds.items() if kind == "eeg" and name not in CHANNELS]
-    if absent or unknown:
-        lists = f"without [{', '.join(absent[:5])}], with unknown [{', '.join(unknown[:5])}]"
-        raise UnusableRecording("channels", f"{path.name} has {len(kinds)} channels, {lists} (at most 5 shown)")
-    data_uv = np.empty((len(CHANNELS), raw.n_times), dtype=np.float32)
-    for row, name in zip(data_uv, CHANNELS, strict=True):  # one by one: no second copy in float64
-        np.multiply(raw.get_data(picks=[name])[0], 1e6, out=row, casting="same_kind")
-    if not np.isfinite(data_uv).all():
-        raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
-    return Signal(data_uv, float(raw.info["sfreq"]))
-
-
-def is_placeholder(path: Path) -> bool:
-    """Whether a file is what git-annex leaves where content was not fetched, or a recording of one byte.
-
-    A recording under its final name or a temporary one, `.<name>.<anything>`.
-    """
-    facts = path.lstat()
-    if stat.S_ISLNK(facts.st_mode) and not path.exists():
-        return b"annex/objects" in bytes(path.readlink())
-    if facts.st_size > PLACEHOLDER_BYTES:
-        return False
-    with open(path, "rb") as file:
-        head = file.read(200)
-    return b"annex/objects" in head or (len(head) == 1 and not set(EEG_SUFFIXES).isdisjoint(path.suffixes))
 
 
 @lru_cache
@@ -151,10 +88,3 @@ def electrode_positions_m() -> np.ndarray:
 
     positions = mne.channels.make_standard_montage(MONTAGE).get_positions()["ch_pos"]
     return np.array([positions[name] for name in CHANNELS])
-
-
-def _without_set_events():
-    """Keep MNE from parsing the event structure of a .set, an oddity in which would cost the recording."""
-    import mne
-
-    return mock.patch("mne.io.eeglab.eeglab._read_annotations_eeglab", return_value=mne.Annotations([], [], []))
