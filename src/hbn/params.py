@@ -74,6 +74,9 @@ class Preprocess(Section):
     lowpass_hz: Positive
     notch_hz: Annotated[float, Field(ge=10, allow_inf_nan=False)]
     sfreq_hz: Annotated[int, Field(ge=100, le=1000, multiple_of=100)]
+    min_level_uv: Positive
+    max_level_uv: Positive
+    min_dead_s: Annotated[float, Field(ge=0.1)]
     flat_uv: Positive
     noisy_z: Positive
     min_neighbour_correlation: Fraction
@@ -85,6 +88,8 @@ class Preprocess(Section):
     def _band_is_possible(self):
         if not self.highpass_hz < self.lowpass_hz < self.sfreq_hz / 2:
             raise ValueError("needs highpass_hz < lowpass_hz < sfreq_hz / 2")
+        if not self.min_level_uv < self.max_level_uv:
+            raise ValueError("needs min_level_uv < max_level_uv")
         return self
 
 
