@@ -27,21 +27,29 @@ class ReleaseTables:
     windows: list[tuple] = field(default_factory=list)  # recording, start sample
     events: list[tuple] = field(default_factory=list)  # recording, sample, kind, task
     breaks: list[tuple] = field(default_factory=list)  # recording, first unusable sample, first usable sample after it
+    dropped_windows: Counter = field(default_factory=Counter)
     dropped_trials: Counter = field(default_factory=Counter)
     events_left_out: Counter = field(default_factory=Counter)
     unknown_events: Counter = field(default_factory=Counter)
     unusable: defaultdict = field(default_factory=lambda: defaultdict(Counter))  # task -> reason -> recordings
 
-    def add(self, recording: Recording, row: dict, table: list[Event], p) -> None:
-        """Add a recording, described by its `row` of recordings.csv, with its event table."""
+    def add(self, recording: Recording, row: dict, table: list[Event], p, dead: list[tuple[int, int]]) -> None:
+        """Add a recording, described by its `row` of recordings.csv, with its event table and its dead stretches."""
         number, sfreq_hz, n_samples = len(self.recordings), row["sfreq_hz"], row["samples"]
         window_samples, stride_samples = samples(p.window_s, sfreq_hz), samples(p.stride_s, sfreq_hz)
         self.recordings.append(row)
         at = [None if np.isnan(event.onset_s) else samples(event.onset_s, sfreq_hz) for event in table]
         marks = [i for i, event in enumerate(table) if event.value == "boundary"]
-        breaks = [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples]
-        self.breaks += [(number, *stretch) for stretch in breaks]
-        starts = window_starts(n_samples, window_samples, stride_samples, breaks)
+        breaks = {
+            "boundary": [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples],
+            "dead": [tuple(stretch) for stretch in dead],
+        }
+        self.breaks += [(number, *stretch) for stretch in sorted(breaks["boundary"] + breaks["dead"])]
+        starts = window_starts(n_samples, window_samples, stride_samples, [])
+        for reason, stretches in breaks.items():
+            lost = straddles(starts, window_samples, stretches)
+            self.dropped_windows[reason] += int(lost.sum())
+            starts = starts[~lost]
         self.windows += [(number, start) for start in starts]
 
         kept, left_out, unknown = event_kinds.classify([event.value for event in table])
@@ -55,16 +63,17 @@ class ReleaseTables:
         if recording.task == CONTRAST_CHANGE:
             self._add_trials(table, recording, row, breaks, p)
 
-    def _add_trials(self, table: list[Event], recording: Recording, row: dict, breaks: list, p) -> None:
+    def _add_trials(self, table: list[Event], recording: Recording, row: dict, breaks: dict[str, list], p) -> None:
         trials, dropped = contrast_trials(table, recording.run)
         self.dropped_trials += dropped
         window_samples = samples(p.window_s, row["sfreq_hz"])
         for trial in with_previous(trials):
             start = samples(trial["onset_s"] + p.trial_offset_s, row["sfreq_hz"])
+            reasons = (why for why, where in breaks.items() if straddles(np.array([start]), window_samples, where)[0])
             if start + window_samples > row["samples"]:
                 self.dropped_trials["window_after_end"] += 1
-            elif straddles(np.array([start]), window_samples, breaks)[0]:
-                self.dropped_trials["boundary"] += 1
+            elif reason := next(reasons, None):
+                self.dropped_trials[reason] += 1
             else:
                 self.trials.append({**trial, **row, "start_sample": start})
 
@@ -82,6 +91,7 @@ class ReleaseTables:
         return {
             "recordings": Counter(row["task"] for row in self.recordings),
             "windows": Counter(self.recordings[recording]["task"] for recording, _ in self.windows),
+            "dropped_windows": dict(self.dropped_windows),
             "trials": Counter(trial["outcome"] for trial in self.trials),
             "fast_block_trials": sum(trial["fast_block"] for trial in self.trials),
             "dropped_trials": {why: n for why, n in dropped.items() if why not in FILE_REASONS},
