@@ -4,55 +4,72 @@ PYTHON ?= python3
 BASE ?= main
 # The score by which `make table` sorts.
 BY ?= challenge1.nrmse
+# What installs requirements*.txt. Where only pip knows the package index: INSTALL="pip install --quiet".
+INSTALL ?= uv pip install --quiet --compile-bytecode --python .venv
 # DVC runs `python` from the PATH (in queued experiments too), so the environment comes first on it.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro test campaign lint report plots table schema s3 clean
+.PHONY: help repro plots table report test lint format campaign lock deps schema s3 clean
 
 help:  ## List the targets
-	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: .venv/installed  ## Set up and run the whole pipeline; only what changed is rebuilt
-	dvc repro
+repro: .venv/installed  ## Set up, run what changed of the pipeline, print the main scores
+	@python src/repro.py
 
-test: .venv/installed-dev  ## Set up and run the linter and the tests
-	ruff check . && ruff format --check .
-	pytest --numprocesses=2 --dist=loadscope
-
-campaign: .venv/installed-dev  ## The long tests: every stage killed at three moments, every command of the README
-	pytest -m campaign
-
-lint: .venv/installed-dev  ## Format and check the code
-	ruff format . && ruff check --fix .
-
-report: .venv/installed  ## What this branch changes since BASE=main, in report.md
-	python src/report.py --base $(BASE)
-
-plots: .venv/installed  ## Draw everything into one page, report/page.html, which needs no network
+plots: .venv/installed  ## Draw all results in one page, report/page.html, which needs no network
 	python src/page.py
 
-table: .venv/installed  ## List the experiments from best to worst, BY=challenge1.nrmse or another score
+table: .venv/installed  ## List the experiments from best to worst; BY=challenge1.nrmse or another score
 	python src/table.py $(BY)
+
+report: .venv/installed  ## Write what this branch changes since BASE=main to report.md
+	python src/report.py --base $(BASE)
+
+test: lint  ## Set up, run the checks of `make lint` and the tests
+	pytest --numprocesses=2 --dist=loadscope
+
+lint: .venv/installed-dev  ## Check format, code, types and spelling
+	ruff format --check .
+	ruff check .
+	ty check --output-format concise --python "$$(python -c 'import sys; print(sys.prefix)')"
+	git ls-files -z | xargs -0 codespell
+
+format: .venv/installed-dev  ## Format the code and mend what ruff can mend
+	ruff format .
+	ruff check --fix .
+
+campaign: .venv/installed-dev  ## Run the long tests: stages killed at any moment, every command of the README
+	if command -v npm >/dev/null; then npm install --silent --no-save axe-core@4.14.1; fi
+	pytest -m campaign
+
+lock: .venv/installed-dev  ## Pin what pyproject.toml needs in requirements*.txt; UPGRADE=--upgrade for the newest
+	./lock.sh $(UPGRADE)
+
+deps: .venv/installed-dev  ## Write the imports of every stage into dvc.yaml
+	python tests/declarations.py
 
 schema: .venv/installed  ## Write params.schema.json, by which editors check params.yaml
 	python src/schema.py
 
-s3: .venv/installed-dev  ## Start an S3 server on loopback with a small simulated release, for trying out
+s3: .venv/installed-dev  ## Start an S3 server on this machine with a small simulated release
 	python tests/s3_server.py .scratch/s3
 
-clean:  ## Delete the environment and all that can be recomputed
+clean:  ## Delete the environment and all that can be computed again
 	rm -rf .venv .scratch .dvc/cache .dvc/tmp data models report report.md
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: requirements.txt | .venv/bin/python
-	pip install --quiet --disable-pip-version-check -r requirements.txt
+# First PyTorch by pip, whose settings say where a CPU build is; uv keeps what fits and is quicker for all the rest.
+.venv/installed: requirements.txt requirements-cuda.txt | .venv/bin/python
+	pip install --quiet --disable-pip-version-check --constraint requirements.txt torch uv
+	$(INSTALL) --requirement requirements.txt
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
-	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) --requirement requirements-dev.txt
 	touch $@

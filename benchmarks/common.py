@@ -11,6 +11,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))  # the library and the stage scripts, wherever the benchmark is started
 
+from hbn.reporting import tables  # noqa: E402 (found by the line above)
+
 
 def noise_uv(rng: np.random.Generator, n_channels: int, n_samples: int, exponent: float) -> np.ndarray:
     """Noise (C, T) float32 of sd 10 uV whose power falls with f^-exponent: 0 is white, about 1.3 is EEG's."""
@@ -34,11 +36,7 @@ def peak_mb() -> float:
 
 def print_table(rows: list[dict]) -> None:
     """Rows as a Markdown table; numbers to three significant digits, thousands in full."""
-    cells = [list(rows[0]), *([_short(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    cells.insert(1, ["-" * width for width in widths])
-    for row in cells:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    print(tables.markdown(list(rows[0]), [[_short(value) for value in row.values()] for row in rows], aligned=True))
 
 
 def print_result(result: dict) -> None:

@@ -4,16 +4,16 @@
 object. All clients have one server (SeaweedFS on loopback), as many transfers at once, whole GETs and the same
 verification: size, and MD5 against the ETag.
 
-Measured on two cores that others used as well, the median of five rounds, times as fast as rclone:
+Measured on two cores that others used as well, medians of five to seven rounds, times as fast as rclone:
 
 | client | 40 x 60 MB | 2,000 x 4 kB |
 |---|---|---|
-| obstore | 1.13 to 1.35 | 3.4 to 3.8 |
+| obstore | 1.13 to 1.35 | 2.8 to 3.8 |
 | botocore | 0.83 | 1.12 |
 | boto3 (transfer manager) | 0.83 | 0.52 |
 | s3fs | 0.53 | 0.96 |
 | requests of our own, until obstore | 1.05 | 2.27 |
-| ours, on obstore | 1.04 | 1.89 |
+| ours, on obstore | 0.98 to 1.04 | 1.9 |
 
 "Ours" does more than the others: listing, plan, resumable partial files, the scratch store and the manifest.
 """

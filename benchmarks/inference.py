@@ -15,45 +15,43 @@ import importlib.util
 import tempfile
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import common
 import numpy as np
 import torch
 from torch import nn
 
-import benchmark
 from hbn import params
 from hbn.data import bids
-from hbn.deploy import export, runtime
+from hbn.deploy import export, runtime, timing
 from hbn.files import read_json
-from hbn.networks import architecture
-from hbn.training.loop import choose_device
+from hbn.networks import architecture, inference
+from hbn.networks.reference import SHAPE, Reference
 
 TARGETS = {"EEGNeX": 100.0, "reference": 25.0}  # times faster
 SFREQ_HZ = 500
 
 
 def main(n_runs: int, peer: bool) -> None:
-    choose_device("cpu", benchmark.CPUS)
+    inference.use_cpu(timing.CPUS)
     torch.manual_seed(0)
-    others = {"reference": benchmark.Reference()} | (braindecode() if peer else {})
+    others = {"reference": Reference()} | (braindecode() if peer else {})
     with tempfile.TemporaryDirectory() as folder:
         trained = deployed()
         ours = trained or exported(Path(folder))
         paths = {(name, variant): path for name, variants in ours.items() for variant, path in variants.items()}
         for name, network in others.items():
             paths[name, "onnx"] = Path(folder) / f"{name}.onnx"
-            export.write(export.export(network.eval(), benchmark.SHAPE), paths[name, "onnx"])
+            export.write(export.export(network.eval(), SHAPE), paths[name, "onnx"])
         sessions = {key: runtime.session(path, threads=1) for key, path in paths.items()}
-    single = {key: benchmark.onnx_call(session) for key, session in sessions.items()}
-    single |= {(name, "pytorch, 1 thread"): benchmark.torch_call(network, 1) for name, network in others.items()}
+    single = {key: timing.onnx_call(session) for key, session in sessions.items()}
+    single |= {(name, "pytorch, 1 thread"): timing.torch_call(network, 1) for name, network in others.items()}
     many = {
-        (name, f"pytorch, {benchmark.CPUS} threads"): benchmark.torch_call(network, benchmark.CPUS)
+        (name, f"pytorch, {timing.CPUS} threads"): timing.torch_call(network, timing.CPUS)
         for name, network in others.items()
     }
     shapes = {name: sessions[name, variant].get_inputs()[0].shape[1:] for name, variant in sessions}
-    times_ms = benchmark.latencies_ms(single, many, shapes, SimpleNamespace(n_runs=n_runs, warmup_runs=min(10, n_runs)))
+    times_ms = timing.latencies_ms(single, many, shapes, n_runs, warmup_runs=min(10, n_runs))
     p50_ms = {key: float(np.median(times)) for key, times in times_ms.items()}
 
     chosen = {name: min(variants, key=lambda v, name=name: p50_ms[name, v]) for name, variants in ours.items()}
@@ -97,30 +95,30 @@ def deployed() -> dict[str, dict[str, Path]]:
     if not (common.ROOT / runtime.FOLDER).exists():
         return {}
     verdicts = read_json(common.ROOT / "metrics/quantize.json")
-    found = {name: common.ROOT / runtime.FOLDER / name for name in benchmark.NETWORKS}
+    folders = {name: common.ROOT / runtime.FOLDER / name for name in ("challenge1", "challenge2")}
     return {
         name: {v: folder / f"{v}.onnx" for v, row in verdicts[name].items() if row.get("accepted")}
-        for name, folder in found.items()
+        for name, folder in folders.items()
     }
 
 
 def exported(folder: Path) -> dict[str, dict[str, Path]]:
     """Both networks with random weights, as params.yaml describes them, at 500 Hz."""
     p = params.load(common.ROOT / "params.yaml")
-    settings = p.model.size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
+    settings = p.model.size, p.model.n_spatial_filters, p.model.dropout
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
     encoder = architecture.Encoder(positions_m, SFREQ_HZ, p.windows.window_s, *settings)
     networks = {
         "challenge1": architecture.ResponseTime(encoder, p.windows.window_s, p.windows.trial_offset_s),
         "challenge2": architecture.Factors(encoder, p.challenge2.n_regions, len(bids.FACTORS)),
     }
-    found = {}
+    paths = {}
     for name, network in networks.items():
         graph = export.export(network.eval(), (len(positions_m), round(p.windows.window_s * SFREQ_HZ)))
-        found[name] = {"fp32": folder / f"{name}_fp32.onnx", "int8_dynamic": folder / f"{name}_int8.onnx"}
-        export.write(graph, found[name]["fp32"])
-        export.write(export.int8(graph), found[name]["int8_dynamic"])
-    return found
+        paths[name] = {"fp32": folder / f"{name}_fp32.onnx", "int8_dynamic": folder / f"{name}_int8.onnx"}
+        export.write(graph, paths[name]["fp32"])
+        export.write(export.int8(graph), paths[name]["int8_dynamic"])
+    return paths
 
 
 def braindecode() -> dict[str, nn.Module]:
@@ -128,7 +126,7 @@ def braindecode() -> dict[str, nn.Module]:
     warnings.simplefilter("ignore")  # about torchaudio in pure Python, see requirements-bench.txt
     from braindecode.models import EEGConformer, EEGNeX
 
-    shape = {"n_chans": benchmark.SHAPE[0], "n_times": benchmark.SHAPE[1], "sfreq": SFREQ_HZ, "n_outputs": 1}
+    shape = {"n_chans": SHAPE[0], "n_times": SHAPE[1], "sfreq": SFREQ_HZ, "n_outputs": 1}
     return {"EEGNeX": EEGNeX(**shape), "EEGConformer": EEGConformer(**shape)}
 
 

@@ -1,311 +1,211 @@
-"""What is learned of challenge 1 in the same wall-clock time, and from how many labels.
+"""What pretraining on events is worth: by the share of labels, by pretraining participants, by size and by encoder.
 
-    python benchmarks/learning.py [--minutes 3] [--seeds 3] [--models ...] [--csv FILE] [--plot FILE]
+    python benchmarks/learning.py [--data FOLDER] [--studies labels peers participants sizes] [--seeds 5] [--csv FILE]
 
-Reads data/dataset and models/encoder.pt, which `dvc repro` makes. Every network is trained on the same trial windows
-of the same participants by the same loop (training.fit) with the settings of params.yaml: ours, with its outcome
-distribution, for as many steps as params.yaml says, the others for as many as --minutes allow, counted beforehand
-from a few steps (ours on exec.threads, the others on all cores). Those regress the response time and have a logit
-for no response. braindecode's networks get windows at 100 Hz as in the challenge's start kit, five times faster for
-them than 500 Hz; the reference transformer has a token per sample at 500 Hz. Pretraining needs no labels and is
-not counted.
+Reads a dataset (data/dataset, which `dvc repro` makes, or another one of `assemble`) and the settings of params.yaml.
+Every network is trained on the same windows by the loops of the stages, on one core; test participants are those of
+the split. Studies:
 
-Scores are means over seeds; intervals are over test participants. A share of the ceiling (of the simulator's
-ideal observer, metrics/fetch) is the way from knowing nothing to it. Then the same with the trials of only some of
-the training participants, pretrained against from scratch (--plot draws that); validation trials, which decide
-when to stop, stay.
+labels        0 to 100 % of the participants with labels, ours pretrained and from scratch. A share is one of training
+              and of validation participants: the others' trials are unseen, their other tasks are not.
+peers         two winners' forms and braindecode's network with our read-out, from scratch for --minutes of one core
+              each; braindecode's also pretrained as ours is. Ours, pretraining included, has half of the minutes.
+participants  25, 50, 100, ... participants to pretrain on, the rest withheld from that, 10 % of the labels.
+sizes         tiny, small, ..., pretrained and from scratch, 25 % of the labels.
 
-Finished runs are kept in --results: started again, the benchmark goes on from there. `ratio` is our Pearson r over
-the best other network's; null if none ran.
+Scores are means over seeds with intervals over test participants; gains are paired on the same trials. Finished runs
+and pretrained encoders are kept in --results: started again, the benchmark goes on from there.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import common
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
-from torch import Tensor, nn
-from torch.nn import functional as F
+from peers import PEERS
+from torch import nn
 
-import benchmark
-import challenge1
 from hbn import params
 from hbn.data.dataset import Dataset, response_times_s
-from hbn.files import atomic, code_digest, digest, read_json, sha256, write_csv
-from hbn.networks import architecture
-from hbn.networks.inference import new_encoder, predict
-from hbn.scoring import baselines, metrics
-from hbn.training.loop import Sampler, choose_device, fit
+from hbn.files import atomic, code_digest, digest, sha256, write_csv
+from hbn.networks.architecture import ResponseTime
+from hbn.networks.inference import adapted_encoder
+from hbn.networks.pretraining import EventPretraining
+from hbn.scoring import metrics
+from hbn.training.loop import choose_device
+from hbn.training.pretraining import Pretraining
+from hbn.training.response_time import fit_trials, outputs, split_trials
 
-OURS = ("pretrained", "from_scratch")
-BRAINDECODE = ("EEGNeX", "ShallowFBCSPNet", "EEGConformer")
-PEERS = ("reference", *BRAINDECODE)
-WITHOUT_TRAINING = ("mean", "age_sex", "stimulus_history", "ridge_band_power")
-PEER_BATCH = 16  # of the reference: attention over 1000 samples takes 16 MB per window
-VALIDATIONS = 16
-CLIP = 5.0
-SCORES = {"pearson_r": 0.0, "nrmse": 1.0, "auroc_miss": 0.5}  # with what knowing nothing scores
+STUDIES = ("labels", "peers", "participants", "sizes")
+SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
+SCORES = {"pearson_r": metrics.pearson_r, "nrmse": metrics.nrmse, "auroc_miss": metrics.auroc}
+CPU = torch.device("cpu")
+WITHHELD = "withheld"  # instead of a participant's split
 
 Outputs = tuple[np.ndarray, np.ndarray]  # predicted response times in s, probabilities of no response
 
 
-def main(arguments: argparse.Namespace) -> None:
-    p = params.load(common.ROOT / "params.yaml")
-    if arguments.bootstrap:
-        p = p.model_copy(update={"scores": p.scores.model_copy(update={"n_bootstrap": arguments.bootstrap})})
-    choose_device("cpu", p.exec.threads)
-    challenge1.ENCODER = arguments.encoder.resolve()
-    dataset = Dataset.open(arguments.data.resolve(), p.windows.window_s)
-    trials = {split: dataset.split_trials(split) for split in ("train", "validation", "test")}
-    test = trials["test"]
-    rt_s, participant = response_times_s(test), np.array([t["participant_id"] for t in test])
-    runs = Runs(arguments, p, dataset, trials)
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One kind of run; its seeds are its repetitions."""
 
-    outputs = {
-        (name, 1.0): [output]
-        for name, output in untrained(p, dataset, trials).items()
-        if name in arguments.models or name == "mean"
-    }
-    wanted = [name for name in (*OURS, *PEERS) if name in arguments.models]
-    cells = [(name, fraction) for fraction in arguments.fractions for name in OURS if name in wanted]
-    cells += [(name, 1.0) for name in wanted if (name, 1.0) not in cells]
-    seeds = range(1, arguments.seeds + 1)
-    left = {name for name, fraction in cells for seed in seeds if runs.key(name, fraction, seed) not in runs.done}
-    for name in sorted(left):  # first of all, while nobody uses the machine; what follows only counts steps
-        runs.steps(name, runs.trainer(name, trials))
-    for name, fraction in cells:
-        outputs[name, fraction] = [runs.output(name, fraction, seed) for seed in seeds]
+    encoder: str = "ours"
+    pretrained: bool = True
+    labels: float = 1.0  # share of the labelled participants
+    size: str = "tiny"
+    participants: int = 0  # to pretrain on, 0 for all
+    minutes: float = 0.0  # of training, 0 for the steps of params.yaml
 
-    ideal = ceiling(arguments.metrics, {dataset.participants[one]["release"] for one in participant})
-    scored = {key: scores(rt_s, participant, found, p.scores) for key, found in outputs.items()}
-    rows = [table_row(*key, one, ideal) for key, one in scored.items()]
-    print(f"{dataset.source}: {len(test)} trials of {len(set(participant))} test participants")
-    common.print_table([row for row in rows if row["labels"] == "100 %"])
-    print()
-    gains = {
-        fraction: gain(rt_s, participant, *(outputs[name, fraction] for name in OURS), p.scores)
-        for fraction in arguments.fractions
-        if all((name, fraction) in outputs for name in OURS)
-    }
-    if gains:
-        common.print_table([efficiency_row(f, scored, gains[f]) for f in sorted(gains)])
-        print()
-    result = summary(outputs, scored, gains, ideal, rt_s, participant, p.scores)
-    if arguments.csv:
-        write_csv(arguments.csv, csv_rows(scored, ideal), CSV_COLUMNS)
-    if arguments.plot:
-        draw(arguments.plot, scored)
-    common.print_result(result | {"seeds": arguments.seeds, "minutes": arguments.minutes, "source": dataset.source})
+    @property
+    def name(self) -> str:
+        start = ("zero_shot" if not self.labels else "pretrained") if self.pretrained else "from_scratch"
+        return start if self.encoder == "ours" else f"{self.encoder}_{start}"
+
+
+def cells(
+    study: str, size: str, shares: list[float], counts: list[int], sizes: list[str], minutes: float
+) -> list[Cell]:
+    """The runs of a study. A pretrained one comes before the same from scratch."""
+    pair = (True, False)
+    match study:
+        case "labels":
+            return [Cell(pretrained=p, labels=s, size=size) for s in shares for p in pair if s or p]
+        case "peers":
+            peers = [Cell(name, False, size=size, minutes=minutes) for name in PEERS if _there(name)]
+            same = [Cell("braindecode", True, size=size, minutes=minutes)] if _there("braindecode") else []
+            return [Cell(size=size, minutes=minutes / 2), *peers, *same]
+        case "participants":
+            scratch = Cell(pretrained=False, labels=0.1, size=size)
+            return [*(Cell(labels=0.1, size=size, participants=n) for n in counts), scratch]
+        case "sizes":
+            return [Cell(pretrained=p, labels=0.25, size=one) for one in sizes for p in pair]
+
+
+def _there(name: str) -> bool:
+    return name != "braindecode" or importlib.util.find_spec("braindecode") is not None
 
 
 class Runs:
     """Trained networks' outputs on the test trials, each kept in a line of the results file."""
 
-    def __init__(self, arguments: argparse.Namespace, p: params.Params, dataset: Dataset, trials: dict):
-        self.path, self.budget_s = arguments.results.resolve(), 60 * arguments.minutes
-        self.p, self.dataset, self.trials = p, dataset, trials
-        self.threads = arguments.threads
-        self.fitting: dict[str, int] = {}
-        self.validations: dict[str, int] = {}
+    def __init__(self, arguments: argparse.Namespace, p: params.Params, dataset: Dataset):
+        self.folder, self.p, self.dataset = arguments.results.resolve(), p, dataset
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / "runs.jsonl"
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         self.done = {row["key"]: row for row in map(json.loads, lines)}
+        self.test = dataset.split_trials("test")
 
-    def output(self, name: str, fraction: float, seed: int) -> Outputs:
-        key = self.key(name, fraction, seed)
+    def outputs(self, cell: Cell, seed: int) -> Outputs:
+        """Of the trained network, on the test trials."""
+        key = digest(self.decides(cell, seed))[:16]
         if key not in self.done:
-            trials = self.trials | {"train": some_participants(self.trials["train"], fraction, seed)}
-            trainer = self.trainer(name, trials)
-            steps = self.steps(name, trainer)
-            begin = time.perf_counter()
-            n = self.validations["ours" if name in OURS else name]
-            found = trainer(settings(self.p.challenge1, steps, seed, n))
-            row = {"key": key, "model": name, "fraction": fraction, "seed": seed, "steps": steps}
-            row |= {"train_trials": len(trials["train"]), "s": time.perf_counter() - begin}
-            row |= dict(zip(("predicted_s", "p_miss"), (x.astype(float).tolist() for x in found()), strict=True))
-            self.done[key] = row
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            network, pretraining_s = self.network(cell, seed)
+            begin = time.process_time()
+            steps = self.fit(network, cell, seed, pretraining_s) if cell.labels else 0
+            row = {"key": key, **dataclasses.asdict(cell), "seed": seed, "steps": steps}
+            row |= {"pretraining_core_s": pretraining_s, "training_core_s": time.process_time() - begin}
+            found = outputs(network.eval(), self.dataset, self.test, CPU)
+            row |= dict(zip(("predicted_s", "p_miss"), (x.astype(float).tolist() for x in found), strict=True))
             with open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(
-                f"{name}, {100 * fraction:g} % of labels, seed {seed}: {steps} steps at most, {row['s']:.0f} s",
-                flush=True,
-            )
+            self.done[key] = row
+            print(f"{cell}, seed {seed}: {steps} steps, {row['training_core_s']:.0f} s", flush=True)
         row = self.done[key]
         return np.array(row["predicted_s"]), np.array(row["p_miss"])
 
-    def trainer(self, name: str, trials: dict) -> Callable:
-        torch.set_num_threads(self.p.exec.threads if name in OURS else self.threads)
-        make = own_trainer if name in OURS else peer_trainer
-        return make(name, self.p, self.dataset, trials)
+    def decides(self, cell: Cell, seed: int) -> dict:
+        """All that decides a result: the code too, or figures of several versions would be mixed."""
+        code = [code_digest(), *(sha256(Path(__file__).with_name(name)) for name in ("learning.py", "peers.py"))]
+        about = {"code": code, "data": self.dataset.sha256, "cell": dataclasses.asdict(cell), "seed": seed}
+        sections = ("model", "pretrain", "challenge1", "windows")
+        return about | {name: getattr(self.p, name).model_dump() for name in sections}
 
-    def steps(self, name: str, trainer: Callable) -> int:
-        """Steps that fit into the time, with set-up and validations; ours takes no more than params.yaml says."""
-        kind = "ours" if name in OURS else name  # as fast with any number of labels
-        if kind not in self.fitting:
+    def network(self, cell: Cell, seed: int) -> tuple[ResponseTime, float]:
+        """The network before it sees a label, and the core-seconds of its pretraining."""
+        torch.manual_seed(seed)
+        network = ResponseTime(self.encoder(cell), self.p.windows.window_s, self.p.windows.trial_offset_s)
+        if not cell.pretrained:
+            return network, 0.0
+        alike = dataclasses.replace(cell, labels=1.0, minutes=0.0)
+        path = self.folder / f"encoder-{digest(self.decides(alike, seed))[:16]}.pt"
+        if not path.exists():
+            begin, dataset = time.process_time(), self.dataset
+            if cell.participants:
+                dataset = withhold(dataset, "train", cell.participants, seed)
+            p = self.p.pretrain.model_copy(update={"seed": seed})
+            pretrained = EventPretraining(network.encoder)
+            with elsewhere() as folder:
+                pretraining = Pretraining(dataset, p, CPU, network.encoder.n_samples)
+                pretraining.fit(pretrained, folder / "checkpoint.pt", folder / "curve.csv")
+            with atomic(path) as temporary:
+                torch.save({"state": pretrained.state_dict(), "core_s": time.process_time() - begin}, temporary)
+        saved = torch.load(path, weights_only=True)
+        pretrained = EventPretraining(network.encoder)
+        pretrained.load_state_dict(saved["state"])
+        network.events = pretrained.events
+        return network, saved["core_s"]
 
-            def spent_s(steps: int, validations: int) -> float:
-                begin = time.perf_counter()
-                trainer(settings(self.p.challenge1, steps, 0, validations))
-                return time.perf_counter() - begin
+    def encoder(self, cell: Cell) -> nn.Module:
+        if cell.encoder == "ours":
+            return adapted_encoder(self.dataset, self.p.model.model_copy(update={"size": cell.size}))
+        sfreq_hz = round(self.dataset.cache.sfreq_hz)
+        return PEERS[cell.encoder](len(self.dataset.positions_m), sfreq_hz, self.p.windows.window_s)
 
-            spent_s(1, 1)  # caches and memory are cold
-            few_s, more_s, twice_s = spent_s(2, 1), spent_s(5, 1), spent_s(2, 2)
-            step_s, validation_s = max((more_s - few_s) / 3, 1e-4), max(twice_s - few_s, 0)
-            setup_s = max(few_s - 2 * step_s - validation_s, 0)
-            # Validations of slow networks may take a quarter of the time, not all of it.
-            n = min(VALIDATIONS, max(1, int(self.budget_s / 4 / max(validation_s, 1e-4))))
-            self.validations[kind] = VALIDATIONS if kind == "ours" else n
-            fitting = max(1, int((self.budget_s - setup_s - n * validation_s) / step_s))
-            self.fitting[kind] = min(fitting, self.p.challenge1.steps) if kind == "ours" else fitting
-        return self.fitting[kind]
-
-    def key(self, name: str, fraction: float, seed: int) -> str:
-        """Of all that decides a result: the code too, or figures of several versions would be mixed."""
-        code = [sha256(path) for path in (__file__, challenge1.__file__)]
-        about = {
-            "code": [*code, code_digest("model", "training")],
-            "data": self.dataset.sha256,
-            "model": name,
-            "fraction": fraction,
-            "seed": seed,
-        }
-        about |= {"challenge1": self.p.challenge1.model_dump(), "budget_s": self.budget_s}
-        if name in OURS:
-            about |= {"network": self.p.model.model_dump()}
-        if name == "pretrained":
-            about |= {"encoder": sha256(challenge1.ENCODER)}
-        return digest(about)[:16]
-
-
-def settings(p: params.Training, steps: int, seed: int, validations: int) -> params.Training:
-    """The training settings of params.yaml, for another number of steps."""
-    changed = {"steps": steps, "seed": seed, "warmup_steps": min(p.warmup_steps, 1 + steps // 8)}
-    if steps != p.steps:
-        changed["validate_every"] = max(1, steps // validations)
-    return p.model_copy(update=changed)
-
-
-def some_participants(trials: list[dict], fraction: float, seed: int) -> list[dict]:
-    """Trials of a share of the participants, at least one; a smaller share is part of a larger one."""
-    names = np.array(sorted({t["participant_id"] for t in trials}))
-    drawn = np.random.default_rng([seed, 10]).permutation(names)[: max(1, round(fraction * len(names)))]
-    return [t for t in trials if t["participant_id"] in set(drawn)]
-
-
-def own_trainer(name: str, p: params.Params, dataset: Dataset, trials: dict) -> Callable:
-    """Trains challenge 1 as its stage does and returns what gives the network's outputs."""
-
-    def train(changed: params.Training) -> Callable[[], Outputs]:
-        everything = p.model_copy(update={"challenge1": changed})
-        with elsewhere():  # checkpoints and curves of the stage stay as they are
-            network = challenge1.train(everything, dataset, trials, torch.device("cpu"), name == "pretrained")
-        return lambda: challenge1.network_outputs(network, dataset, trials["test"], torch.device("cpu"))
-
-    return train
-
-
-class Peer(nn.Module):
-    """Another network behind the usual preparation: fewer samples, z-score of each channel, clipping."""
-
-    def __init__(self, network: nn.Module, step: int):
-        super().__init__()
-        self.network, self.step = network, step
-
-    def forward(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T) -> (B, 2): standardised response time, logit of no response."""
-        x = x_uv[..., :: self.step]
-        x = (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 0.1)
-        return self.network(x.clamp(-CLIP, CLIP).contiguous())
-
-
-def peer_network(name: str, dataset: Dataset) -> Peer:
-    if name == "reference":
-        network = benchmark.Reference()
-        network.position = nn.Parameter(network.position.detach()[: dataset.window_samples])
-        return Peer(network, 1)
-    warnings.simplefilter("ignore")  # about torchaudio in pure Python, see requirements-bench.txt
-    from braindecode import models
-
-    step = round(dataset.cache.sfreq_hz / architecture.SFREQ_HZ)
-    shape = {
-        "n_chans": len(dataset.positions_m),
-        "n_times": dataset.window_samples // step,
-        "sfreq": architecture.SFREQ_HZ,
-    }
-    return Peer(getattr(models, name)(**shape, n_outputs=2), step)
-
-
-def peer_trainer(name: str, p: params.Params, dataset: Dataset, trials: dict) -> Callable:
-    """The same for another network: mean squared error of the answered and cross-entropy of no response."""
-    windows, rt_s = {}, {}
-    for split in ("train", "validation", "test"):
-        windows[split], rt_s[split], _ = challenge1.tensors(dataset, trials[split])
-    known = rt_s["train"][~rt_s["train"].isnan()]
-    mean_s, sd_s = known.mean(), known.std()
-
-    def trial_loss(output: Tensor, rt_s: Tensor) -> Tensor:
-        miss = rt_s.isnan()
-        error = (output[:, 0] - (rt_s.nan_to_num() - mean_s) / sd_s).square() * ~miss
-        return error.mean() + F.binary_cross_entropy_with_logits(output[:, 1], miss.float())
-
-    def output(network: nn.Module, split: str) -> Tensor:
-        return torch.from_numpy(predict(network, dataset, windows[split], batch_size=PEER_BATCH))
-
-    def train(changed: params.Training) -> Callable[[], Outputs]:
-        torch.manual_seed(changed.seed)
-        network = peer_network(name, dataset)
-        batch_size = PEER_BATCH if name == "reference" else changed.batch_size
-        sampler = Sampler(len(windows["train"]), batch_size, changed.seed)
-
-        def loss(network: nn.Module, step: int) -> Tensor:
-            rows = sampler(step)
-            return trial_loss(network(dataset.batch_uv(windows["train"][rows])), rt_s["train"][rows])
-
-        def validate(network: nn.Module) -> float:
-            return trial_loss(output(network, "validation"), rt_s["validation"]).item()
-
+    def fit(self, network: ResponseTime, cell: Cell, seed: int, pretraining_s: float) -> int:
+        """Train on the trials of a share of the participants; the number of steps at most."""
+        dataset = self.dataset
+        for split in ("train", "validation") if cell.labels < 1 else ():
+            ids = [one for one in dataset.participants.values() if one["split"] == split]
+            dataset = withhold(dataset, split, max(2, round(cell.labels * len(ids))), seed)
+        trials = split_trials(dataset)
+        p = self.p.challenge1.model_copy(update={"seed": seed})
         with elsewhere() as folder:
-            fit(network, loss, validate, changed, folder / "checkpoint.pt", folder / "curve.csv", sampler)
+            if cell.minutes:
+                p = self.longer(network, p, dataset, trials, 60 * cell.minutes - pretraining_s, folder)
+            paths = folder / "checkpoint.pt", folder / "curve.csv"
+            fit_trials(network, p, dataset, trials, CPU, *paths, pretrained=cell.pretrained)
+        return p.steps
 
-        def outputs() -> Outputs:
-            found = output(network, "test")
-            return (mean_s + sd_s * found[:, 0]).numpy(), found[:, 1].sigmoid().numpy()
+    def longer(self, network, p: params.Challenge1, dataset: Dataset, trials: dict, core_s: float, folder: Path):
+        """The settings with as many steps as fit into the core-seconds, validations included."""
+        state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        every = p.validate_every
+        begin = time.process_time()
+        short = p.model_copy(update={"steps": every, "warmup_steps": 1})
+        fit_trials(network, short, dataset, trials, CPU, folder / "trial.pt", folder / "trial.csv", pretrained=False)
+        each_s = (time.process_time() - begin) / every
+        network.load_state_dict(state)
+        return p.model_copy(update={"steps": max(every, int(core_s / each_s) // every * every), "patience": 10**6})
 
-        return outputs
 
-    return train
+def withhold(dataset: Dataset, split: str, n: int, seed: int) -> Dataset:
+    """The dataset with only n participants in a split; a smaller number is part of a larger one."""
+    ids = np.array(sorted(name for name, one in dataset.participants.items() if one["split"] == split))
+    kept = set(np.random.default_rng([seed, 10]).permutation(ids)[:n].tolist())
+    left_out = set(ids.tolist()) - kept
+    people = {
+        name: one | ({"split": WITHHELD} if name in left_out else {}) for name, one in dataset.participants.items()
+    }
+    return dataclasses.replace(dataset, participants=people)
 
 
 @contextlib.contextmanager
 def elsewhere() -> Iterator[Path]:
-    """A temporary folder as the current one."""
+    """A temporary folder as the current one: checkpoints and curves of the stages stay as they are."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ.pop("DVC_ROOT", None)  # which would lead to the repository's own scratch folder
         yield Path(folder)
-
-
-def untrained(p: params.Params, dataset: Dataset, trials: dict) -> dict[str, Outputs]:
-    """Floors without EEG, and ridge and logistic regression on the band power of trial windows."""
-    train, test = trials["train"], trials["test"]
-    network = architecture.Factors(new_encoder(dataset, p.model), p.challenge2.n_regions, 1).eval()
-    n_spectral = p.challenge2.n_regions * len(architecture.BANDS_HZ)
-    x, test_x = (
-        predict(network.features, dataset, dataset.trial_windows(found))[:, :n_spectral] for found in (train, test)
-    )
-    y = response_times_s(train)
-    miss = np.isnan(y)
-    ridge = baselines.predict_number(x[~miss], y[~miss], test_x), baselines.predict_probability(x, miss, test_x)
-    return challenge1.floor_outputs(dataset, train, test) | {"ridge_band_power": ridge}
 
 
 def over_seeds(score: metrics.Score) -> metrics.Score:
@@ -318,23 +218,20 @@ def over_seeds(score: metrics.Score) -> metrics.Score:
     return mean
 
 
-def arrays(rt_s: np.ndarray, participant: np.ndarray, found: list[Outputs]) -> dict[str, tuple]:
+def arrays(trials: list[dict], found: list[Outputs]) -> dict[str, tuple]:
     """What each score is computed from: participants, truth, and predictions (N, seeds)."""
+    rt_s, participant = response_times_s(trials), np.array([t["participant_id"] for t in trials])
     miss = np.isnan(rt_s)
     predicted_s, p_miss = (np.stack(one, axis=1) for one in zip(*found, strict=True))
     answered = participant[~miss], rt_s[~miss], predicted_s[~miss]
     return {"pearson_r": answered, "nrmse": answered, "auroc_miss": (participant, miss, p_miss)}
 
 
-SCORE_OF = {"pearson_r": metrics.pearson_r, "nrmse": metrics.nrmse, "auroc_miss": metrics.auroc}
-
-
-def scores(rt_s: np.ndarray, participant: np.ndarray, found: list[Outputs], p: params.Scores) -> dict[str, dict]:
+def scores(trials: list[dict], found: list[Outputs], p: params.Scores) -> dict[str, dict]:
     """Scores with intervals over participants, and their standard deviation over seeds."""
     scored = {}
-    for name, (who, y, prediction) in arrays(rt_s, participant, found).items():
-        score = SCORE_OF[name]
-        draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
+    for name, (who, y, prediction) in arrays(trials, found).items():
+        score, draws = SCORES[name], {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
         scored[name] = metrics.with_interval(over_seeds(score), who, y, prediction, **draws)
         each = [score(y, column) for column in prediction.T]
         if len(each) > 1 and None not in each:
@@ -342,125 +239,120 @@ def scores(rt_s: np.ndarray, participant: np.ndarray, found: list[Outputs], p: p
     return scored
 
 
-def gain(
-    rt_s: np.ndarray, participant: np.ndarray, better: list[Outputs], worse: list[Outputs], p: params.Scores
-) -> dict[str, dict]:
+def gain(trials: list[dict], better: list[Outputs], worse: list[Outputs], p: params.Scores) -> dict[str, dict]:
     """Paired differences of two networks' scores on the same trials, with intervals over participants."""
-    first, second = arrays(rt_s, participant, better), arrays(rt_s, participant, worse)
+    first, second = arrays(trials, better), arrays(trials, worse)
     return {
         name: metrics.with_interval(
-            metrics.difference(over_seeds(SCORE_OF[name])),
+            metrics.difference(over_seeds(score)),
             *(*first[name], second[name][2]),
             n_bootstrap=p.n_bootstrap,
             seed=p.seed,
         )
-        for name in SCORES
+        for name, score in SCORES.items()
     }
 
 
-def ceiling(folder: Path, releases: set[str]) -> dict[str, float]:
-    """The ideal observer's scores, averaged over the test participants' releases; empty for real data."""
-    paths = [folder / f"{one}.json" for one in sorted(releases)]
-    found = [read_json(path).get("ceiling", {}) for path in paths if path.exists()]
-    keys = {name: f"challenge1_{name}" for name in SCORES}
-    known = {name: [one[key] for one in found if key in one] for name, key in keys.items()}
-    return {name: float(np.mean(values)) for name, values in known.items() if values}
-
-
-def share(name: str, value: float | None, ideal: dict[str, float]) -> float | None:
-    """How far a score is on the way from knowing nothing to the ceiling."""
-    if value is None or name not in ideal:
-        return None
-    return (value - SCORES[name]) / (ideal[name] - SCORES[name])
-
-
-def table_row(name: str, fraction: float, scored: dict[str, dict], ideal: dict[str, float]) -> dict:
-    row = {"model": name, "labels": f"{100 * fraction:g} %"}
-    for score, one in scored.items():
-        row |= {score: text(one), f"{score} of ceiling": share(score, one.get("value"), ideal)}
-    return row
-
-
-def efficiency_row(fraction: float, scored: dict, gains: dict[str, dict]) -> dict:
-    row = {"labels": f"{100 * fraction:g} %"}
-    for score in ("pearson_r", "auroc_miss"):
-        row |= {f"{score}, {name}": text(scored[name, fraction][score]) for name in OURS}
-        row |= {f"{score}, gain": text(gains[score])}
-    return row
-
-
-def text(one: dict) -> str:
-    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if one else "undefined"
-
-
-def summary(outputs, scored, gains, ideal, rt_s, participant, p) -> dict:
-    """The figures of the last line."""
-    values = {key: {name: one.get("value") for name, one in found.items()} for key, found in scored.items()}
-    whole = {name: found for (name, fraction), found in values.items() if fraction == 1}
-    others = [name for name in whole if name in PEERS]
-    result = {"ratio": None}
-    if others and "pretrained" in whole:
-        best = max(others, key=lambda name: whole[name]["pearson_r"])
-        ahead = gain(rt_s, participant, outputs["pretrained", 1.0], outputs[best, 1.0], p)["pearson_r"]
-        # A network that orders nothing has r about 0: the ratio says little then, the lead does.
-        result = {"ratio": whole["pretrained"]["pearson_r"] / max(whole[best]["pearson_r"], 0.01), "best_other": best}
-        result |= {f"lead_pearson_r_{key}": value for key, value in ahead.items()}
-    for name, found in whole.items():
-        result |= {f"{score}_{name}": value for score, value in found.items()}
-    if "pretrained" in whole:
-        result |= {f"share_of_ceiling_{s}": share(s, whole["pretrained"][s], ideal) for s in SCORES}
-    for fraction, found in gains.items():
-        for score in ("pearson_r", "auroc_miss"):
-            result |= {f"gain_{score}_{100 * fraction:g}_percent_{key}": x for key, x in found[score].items()}
-    return result
-
-
-CSV_COLUMNS = ["model", "fraction", "score", "value", "low", "high", "sd_over_seeds", "share_of_ceiling"]
-
-
-def csv_rows(scored: dict, ideal: dict[str, float]) -> list[dict]:
+def compared(study: str, wanted: list[Cell]) -> list[tuple[Cell, Cell]]:
+    """Pairs whose difference the study is about, the one that should be better first."""
+    if study == "peers":
+        return [(wanted[0], other) for other in wanted[1:]]
+    if study == "participants":
+        return [(cell, wanted[-1]) for cell in wanted[:-1]]
     return [
-        dict.fromkeys(CSV_COLUMNS)
-        | {"model": name, "fraction": fraction, "score": score, **one}
-        | {"share_of_ceiling": share(score, one.get("value"), ideal)}
-        for (name, fraction), found in scored.items()
-        for score, one in found.items()
+        (cell, other)
+        for cell in wanted
+        for other in wanted
+        if cell.pretrained and not other.pretrained and dataclasses.replace(other, pretrained=True) == cell
     ]
 
 
-def draw(path: Path, scored: dict) -> None:
+COLUMNS = [
+    *("study", "model", "versus", "size", "labels", "pretraining_participants", "seeds", "score", "value", "low"),
+    *("high", "sd_over_seeds"),
+]
+
+
+def rows_of(study: str, runs: Runs, wanted: list[Cell], seeds: range, p: params.Scores) -> list[dict]:
+    """Scores of every cell of a study and, where `versus` names another one, paired gains over it."""
+    found = {cell: [runs.outputs(cell, seed) for seed in seeds] for cell in wanted}
+    entries = [(cell, "", scores(runs.test, outputs, p)) for cell, outputs in found.items()]
+    for cell, other in compared(study, wanted):
+        entries.append((cell, other.name, gain(runs.test, found[cell], found[other], p)))
+    return [
+        dict.fromkeys(COLUMNS, "")
+        | {"study": study, "model": cell.name, "versus": versus, "size": cell.size, "labels": cell.labels}
+        | {"pretraining_participants": cell.participants or "", "seeds": len(seeds), "score": score, **values}
+        for cell, versus, scored in entries
+        for score, values in scored.items()
+    ]
+
+
+def draw(path: Path, rows: list[dict]) -> None:
     """Label efficiency: our scores with their intervals against the share of the labels."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    names = {"pearson_r": "Pearson r", "auroc_miss": "AUROC, no response"}
-    for panel, score in zip(panels, names, strict=True):
-        for name in OURS:
-            known = {fraction: one[score] for (model, fraction), one in scored.items() if model == name and one[score]}
-            percent = [100 * fraction for fraction in sorted(known)]
-            value, low, high = ([known[f][key] for f in sorted(known)] for key in ("value", "low", "high"))
-            panel.plot(percent, value, "o-", label=name.replace("_", " "))
-            panel.fill_between(percent, low, high, alpha=0.2)
-        panel.set(xlabel="training participants with labels, %", ylabel=names[score], xscale="log")
-        panel.set_xticks(percent, [f"{one:g}" for one in percent], minor=False)
+    shown = {"pearson_r": "Pearson r", "auroc_miss": "AUROC, no response"}
+    for panel, score in zip(panels, shown, strict=True):
+        for model in ("pretrained", "from_scratch", "zero_shot"):
+            known = [
+                row
+                for row in rows
+                if row["study"] == "labels" and not row["versus"] and (row["model"], row["score"]) == (model, score)
+            ]
+            value, low, high = ([row[key] for row in known] for key in ("value", "low", "high"))
+            if model == "zero_shot" and known:
+                panel.axhline(value[0], ls="--", color="grey", label="pretrained, no label")
+            elif known:
+                percent = [100 * row["labels"] for row in known]
+                panel.plot(percent, value, "o-", label=model.replace("_", " "))
+                panel.fill_between(percent, low, high, alpha=0.2)
+        panel.set(xlabel="participants with labels, %", ylabel=shown[score], xscale="log")
+        panel.set_xticks([100 * share for share in SHARES[1:]], [f"{100 * share:g}" for share in SHARES[1:]])
         panel.minorticks_off()
     panels[0].legend()
     with atomic(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
 
 
+def main(arguments: argparse.Namespace) -> None:
+    p = params.load(arguments.params)
+    if arguments.bootstrap:
+        p = p.model_copy(update={"scores": p.scores.model_copy(update={"n_bootstrap": arguments.bootstrap})})
+    choose_device("cpu", 1)
+    runs = Runs(arguments, p, Dataset.open(arguments.data.resolve(), p.windows.window_s))
+    split = [one["split"] for one in runs.dataset.participants.values()]
+    print(f"{runs.dataset.source}: {split.count('train')} participants to train, {split.count('test')} to test")
+    seeds, rows = range(1, arguments.seeds + 1), []
+    for study in arguments.studies:
+        options = arguments.shares, arguments.participants, arguments.sizes, arguments.minutes
+        rows += rows_of(study, runs, cells(study, p.model.size, *options), seeds, p.scores)
+    common.print_table([{key: row[key] for key in COLUMNS} for row in rows])
+    if arguments.csv:
+        write_csv(arguments.csv, rows, COLUMNS)
+    if arguments.plot:
+        draw(arguments.plot, rows)
+    result = {"source": runs.dataset.source, "seeds": arguments.seeds}
+    for row in rows:
+        if row["versus"] and row["value"] != "":
+            about = "participants" if row["study"] == "participants" else "size" if row["study"] == "sizes" else ""
+            suffix = f"_{row['pretraining_participants' if about == 'participants' else about]}" if about else ""
+            key = f"gain_{row['score']}_{row['model']}_{row['versus']}_{100 * row['labels']:g}_percent{suffix}"
+            result |= {f"{key}_{bound}": row[bound] for bound in ("value", "low", "high")}
+    common.print_result(result)
+
+
 if __name__ == "__main__":
-    peers = BRAINDECODE if importlib.util.find_spec("braindecode") else ()
-    known = [*OURS, *WITHOUT_TRAINING, "reference", *peers]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3.0, help="training time of each network and seed")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=benchmark.CPUS, help="of the other networks")
-    parser.add_argument("--models", nargs="+", choices=known, default=known)
-    parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.25, 1.0], help="of labels, for ours")
-    parser.add_argument("--bootstrap", type=int, help="samples for the intervals; as in params.yaml if not given")
     parser.add_argument("--data", type=Path, default=common.ROOT / "data/dataset")
-    parser.add_argument("--encoder", type=Path, default=common.ROOT / challenge1.ENCODER)
-    parser.add_argument("--metrics", type=Path, default=common.ROOT / "metrics/fetch", help="with the ceilings")
-    parser.add_argument("--results", type=Path, default=common.ROOT / ".scratch/learning.jsonl")
+    parser.add_argument("--params", type=Path, default=common.ROOT / "params.yaml")
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES), help="of the labelled participants")
+    parser.add_argument("--participants", nargs="+", type=int, default=[25, 50, 100, 200], help="to pretrain on")
+    parser.add_argument("--sizes", nargs="+", default=["tiny", "small"])
+    parser.add_argument("--minutes", type=float, default=12.0, help="of one core, for each peer")
+    parser.add_argument("--bootstrap", type=int, help="samples for the intervals; as in params.yaml if not given")
+    parser.add_argument("--results", type=Path, default=common.ROOT / ".scratch/learning")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--plot", type=Path, help="such as labels.svg")
     main(parser.parse_args())

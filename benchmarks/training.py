@@ -25,13 +25,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-import benchmark
-import challenge1
 from hbn import params
 from hbn.data import bids
+from hbn.deploy import timing
 from hbn.networks import architecture
+from hbn.networks.reference import SHAPE, Reference
 from hbn.training.device import training_loss
 from hbn.training.loop import choose_device
+from hbn.training.response_time import trial_loss
 
 TARGET, GPU_TARGET = 100.0, 0.35  # times faster than each other network; share of the GPU's peak for `large`
 SFREQ_HZ = 500
@@ -51,13 +52,13 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
     torch.manual_seed(0)
     steps = {
         "ours": own_step(p, p.model.size, batch_size["ours"], CPU),
-        "reference": peer_step(benchmark.Reference(), p.challenge1, peer_batch),
+        "reference": peer_step(Reference(), p.challenge1, peer_batch),
     }
     if peer:
         steps["EEGNeX"], batch_size["EEGNeX"] = peer_step(eegnex(), p.challenge1, peer_batch), peer_batch
     gflop = {name: gflop_of(step) / batch_size[name] for name, step in steps.items()}  # warms up as well
 
-    threads = sorted({1, benchmark.CPUS})
+    threads = sorted({1, timing.CPUS})
     times_s = {(name, n): [] for n in threads for name in steps}
     peaks = {n: [] for n in threads}
     for _ in range(n_rounds):
@@ -96,7 +97,7 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
             **{f"windows_per_s_{name}_{n}_cores": value for (name, n), value in rate.items()},
             **{f"matmul_gflop_per_s_{n}_cores": value for n, value in peak.items()},
             "share_of_peak": fastest["ours"] * gflop["ours"] / peak[best["ours"]],
-            "cores": benchmark.CPUS,
+            "cores": timing.CPUS,
             **gpu,
         }
     )
@@ -105,18 +106,14 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
 def own_step(p: params.Params, size: str, batch_size: int, device: torch.device) -> Callable[[], None]:
     """One training step of challenge 1's network with the loss of its stage."""
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
-    settings = size, p.model.patch_s, p.model.n_spatial_filters, p.model.dropout
-    encoder = architecture.Encoder(positions_m, SFREQ_HZ, benchmark.SHAPE[1] / SFREQ_HZ, *settings)
-    network = (
-        architecture.ResponseTime(encoder, benchmark.SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
-    )
+    settings = size, p.model.n_spatial_filters, p.model.dropout
+    encoder = architecture.Encoder(positions_m, SFREQ_HZ, SHAPE[1] / SFREQ_HZ, *settings)
+    network = architecture.ResponseTime(encoder, SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
     x_uv = windows_uv(batch_size).to(device)
     rt_s = 0.5 + 2 * torch.rand(batch_size, device=device)
     rt_s[::7] = torch.nan  # no response
     sides = (torch.rand(batch_size, 2, device=device) < 0.5).float()
-    loss = training_loss(
-        network, lambda network, step: challenge1.trial_loss(network, x_uv, rt_s, sides, device, p.challenge1)
-    )
+    loss = training_loss(network, lambda network, step: trial_loss(network, x_uv, rt_s, sides, p.challenge1))
     return training_step(network, lambda: loss(0), p.challenge1)
 
 
@@ -146,7 +143,7 @@ def training_step(network: nn.Module, loss: Callable[[], torch.Tensor], p: param
 
 def windows_uv(n: int) -> torch.Tensor:
     """Windows (B, C, T) of noise, a transposed view of time-major memory as Dataset.batch_uv gives them."""
-    time_major = benchmark.noise_uv(n, benchmark.SHAPE[::-1])
+    time_major = timing.noise_uv(n, SHAPE[::-1])
     return torch.from_numpy(time_major).transpose(1, 2)
 
 
@@ -154,7 +151,7 @@ def eegnex() -> nn.Module:
     warnings.simplefilter("ignore")  # about torchaudio in pure Python, see requirements-bench.txt
     from braindecode.models import EEGNeX
 
-    return EEGNeX(n_chans=benchmark.SHAPE[0], n_times=benchmark.SHAPE[1], sfreq=SFREQ_HZ, n_outputs=2)
+    return EEGNeX(n_chans=SHAPE[0], n_times=SHAPE[1], sfreq=SFREQ_HZ, n_outputs=2)
 
 
 def gflop_of(step: Callable[[], None]) -> float:

@@ -38,7 +38,7 @@ def main(p, release: str) -> None:
             tables.unusable[recording.task][error.reason] += 1
             continue
         link(array, target / "recordings" / recording.participant_id / array.name.replace("_eeg.npy", ".npy"))
-        tables.add(recording, row, table, p.windows, read_json(sidecar)["dead_stretches"])
+        tables.add(recording, row, table, read_json(sidecar)["dead_samples"], p.windows)
 
     used = {row["participant_id"] for row in tables.recordings}
     participants = [participant_row(person, p.splits) for person in read_participants(raw, release, used)]

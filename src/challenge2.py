@@ -17,7 +17,7 @@ from hbn.data.bids import FACTORS, factor_values
 from hbn.data.dataset import DATASET, Dataset
 from hbn.files import HbnError, write_csv, write_json
 from hbn.networks import architecture, inference
-from hbn.networks.inference import load_encoder, predict
+from hbn.networks.inference import load_pretrained, new_encoder, predict
 from hbn.scoring import baselines, metrics
 from hbn.stage import run
 from hbn.training.loop import choose_device
@@ -26,9 +26,8 @@ from hbn.training.loop import choose_device
 def main(p) -> None:
     device = choose_device(p.exec.device, p.exec.threads)
     dataset = Dataset.open(DATASET, p.windows.window_s)
-    network = architecture.Factors(
-        load_encoder("models/encoder.pt", dataset, p.model), p.challenge2.n_regions, len(FACTORS)
-    )
+    network = architecture.Factors(new_encoder(dataset, p.model), p.challenge2.n_regions, len(FACTORS))
+    load_pretrained("models/encoder.pt", network)
     network.to(device).eval()
 
     people = {split: dataset.split_participants(split, known=FACTORS[0]) for split in ("train", "validation", "test")}

@@ -1,79 +1,91 @@
-"""Predictions for one recording (.set or .bdf), printed as a table: python src/predict.py RECORDING
+"""Predictions for recordings (.set, .bdf) or folders with recordings: python src/predict.py RECORDING ...
 
-Reads  models/deploy, metrics/benchmark.json (which variant is fastest), the events beside the recording
+--csv FILE   one row a trial (or window, where there is no trial), with participant and recording
+--json       all of it as JSON on standard output
+
+Reads  models/deploy, metrics/benchmark.json (which variant is fastest), the events beside each recording
 
 For research only: not a medical device, not for any decision about a person.
 """
 
+import argparse
+import json
+import logging
 import signal as system_signal
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from hbn.data import bids, cleaning, events
-from hbn.data.windows import samples, window_starts
+from hbn.data.bids import UnusableRecording
+from hbn.deploy.predictions import COLUMNS, RecordingPredictions, find_recordings, predict_recording
 from hbn.deploy.runtime import Predictor
-from hbn.files import HbnError, existing
-from hbn.stage import run
+from hbn.files import HbnError, write_csv
+from hbn.stage import progress, run
 
-BATCH = 64
+log = logging.getLogger(__name__)
 NOTICE = "For research only: not a medical device, not for any decision about a person."
+NO_TRIAL = """
+No trial of contrast change detection beside the recording: each window is taken as if a target
+had come {:g} s before it, which says little if none had."""
 
 
 def main(p, *arguments: str) -> None:
-    if len(arguments) != 1 or Path(arguments[0]).suffix not in bids.EEG_SUFFIXES:
-        raise HbnError("give one recording, a .set or .bdf file: python src/predict.py RECORDING")
-    path, predictor = existing(arguments[0]), Predictor(threads=p.exec.threads)
-    recorded = bids.read_signal(path)
-    data_uv, bads = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p.preprocess)
-    trials = contrast_trials(path)
+    options = parse(arguments)
+    paths, predictor = find_recordings(options.recordings), Predictor(threads=p.exec.threads)
+    predictions, refused = [], []
+    for path in progress(paths, unit="recording", disable=len(paths) == 1 or None):
+        try:
+            predictions.append(predict_recording(path, predictor, p.preprocess))
+        except UnusableRecording as error:
+            refused.append(path)
+            log.warning("%s: %s", path, error)
+    if options.csv:
+        write_csv(options.csv, [row for item in predictions for row in item.rows], COLUMNS)
+    if options.json:
+        print(json.dumps([asdict(item) | {"path": str(item.path)} for item in predictions], indent=2, allow_nan=False))
+    elif not options.csv:
+        for item in predictions:
+            show(item, predictor.trial_offset_s)
+        print(f"\n{NOTICE}")
+    if refused:
+        raise HbnError(f"{len(refused)} of {len(paths)} recordings cannot be used, such as {refused[0]}")
 
-    length = predictor.window_samples
-    starts = window_starts(data_uv.shape[1], length, length, [])
-    if not len(starts):
-        raise HbnError(f"{path} is shorter than one window of {predictor.window_s:g} s")
-    of_windows, factors = predict(predictor, data_uv, starts)
 
-    print(f"{path.name}: {data_uv.shape[1] / predictor.sfreq_hz:.1f} s, bad channels: {', '.join(bads) or 'none'}")
-    if trials:
-        offsets = [samples(trial.onset_s + predictor.trial_offset_s, predictor.sfreq_hz) for trial in trials]
-        whole = [i for i, start in enumerate(offsets) if start + length <= data_uv.shape[1]]
-        rows = predict(predictor, data_uv, np.array(offsets)[whole])[0]
-        print(f"\n{'target at':>10} {'side':>6} {'true RT':>8} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
-        for trial, (rt_s, p_miss, p_correct) in zip((trials[i] for i in whole), rows, strict=True):
-            true = "none" if trial.rt_s is None else f"{trial.rt_s:.2f} s"
-            print(f"{trial.onset_s:>8.1f} s {trial.side:>6} {true:>8} {values(rt_s, p_miss, p_correct)}")
-    else:
-        print("\nNo trial of contrast change detection beside the recording: each window is taken as if a target")
-        print(f"had come {predictor.trial_offset_s:g} s before it, which says little if none had.")
-        print(f"\n{'window at':>10} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
-        for start, (rt_s, p_miss, p_correct) in zip(starts, of_windows, strict=True):
-            print(f"{start / predictor.sfreq_hz:>8.1f} s {values(rt_s, p_miss, p_correct)}")
-    print(f"\nFactors, mean over {len(starts)} windows:")
-    for name, value in zip(bids.FACTORS, factors.mean(0), strict=True):
+def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="predict.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("recordings", nargs="+", help="files (.set, .bdf) or folders with recordings")
+    parser.add_argument("--csv", type=Path, help="write one row a trial or window to this file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args(arguments)
+
+
+def show(item: RecordingPredictions, trial_offset_s: float) -> None:
+    """Print a recording's predictions."""
+    print(f"{item.path.name}: {item.duration_s:.1f} s, bad channels: {', '.join(item.bad_channels) or 'none'}")
+    if not item.has_trials:
+        print(NO_TRIAL.format(trial_offset_s))
+    head = f"{'target at':>10} {'side':>6} {'true RT':>8}" if item.has_trials else f"{'window at':>10}"
+    print(f"\n{head} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
+    for row in item.rows:
+        print(f"{place(row)} {values(row)}")
+    print(f"\nFactors, mean over {item.n_windows} windows with a signal:")
+    for name, value in (item.factors or {}).items():
         print(f"  {name:<14} {value:+.2f}")
-    print(f"\n{NOTICE}")
 
 
-def values(rt_s: float, p_miss: float, p_correct: float) -> str:
-    return f"{rt_s:>4.2f} s {p_miss:>15.2f} {p_correct:>11.2f}"
+def place(row: dict) -> str:
+    """Where a trial or window is, and what is known of the trial."""
+    if "window_s" in row:
+        return f"{row['window_s']:>8.1f} s"
+    true = "none" if row["true_rt_s"] is None else f"{row['true_rt_s']:.2f} s"
+    return f"{row['target_s']:>8.1f} s {row['side']:>6} {true:>8}"
 
 
-def contrast_trials(path: Path) -> list[events.Trial]:
-    """Trials in the events table beside a recording, if it is one of contrast change detection."""
-    table = path.with_name(path.name.replace(f"_eeg{path.suffix}", "_events.tsv"))
-    if events.CONTRAST_CHANGE not in path.name or not table.exists() or table == path:
-        return []
-    return events.contrast_trials(events.read_events(table), bids.Recording.of(table.name).run)[0]
-
-
-def predict(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (N, 3) and (N, 4) for the windows of (C, T) that begin at `starts` (N,)."""
-    parts = []
-    for i in range(0, len(starts), BATCH):
-        windows = [data_uv[:, start : start + predictor.window_samples] for start in starts[i : i + BATCH]]
-        parts.append(predictor.batch(np.stack(windows)))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+def values(row: dict) -> str:
+    """What is predicted, or why nothing is."""
+    if row["not_used"]:
+        return f"  no prediction: {row['not_used']}"
+    return f"{row['rt_s']:>4.2f} s {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def schema(text: str) -> dict:
 
 def comments(text: str) -> dict[str, str]:
     """The comment right above each 'section.key' (two spaces deep) of a YAML text in block style."""
-    found, section, above = {}, "", []
+    descriptions, section, above = {}, "", []
     for line in text.splitlines():
         name = line.split(":")[0]
         if line.startswith("  #"):
@@ -37,9 +37,9 @@ def comments(text: str) -> dict[str, str]:
         if name and name[0].isalpha():
             section = name
         elif line.startswith("  ") and line[2].isalpha() and above:
-            found[f"{section}.{name.strip()}"] = " ".join(above)
+            descriptions[f"{section}.{name.strip()}"] = " ".join(above)
         above = []
-    return found
+    return descriptions
 
 
 def main(source: str = "params.yaml", destination: str = "params.schema.json") -> None:

@@ -1,26 +1,33 @@
-"""Print the experiments from best to worst: `make table BY=challenge1.nrmse`, or any column of scores."""
+"""Print the experiments from best to worst: `make table BY=challenge1.nrmse`, or any column of scores.
 
+Reads  what `dvc exp show` says about the last commits and their experiments
+"""
+
+import shutil
 import signal
 import sys
 
 from hbn.files import HbnError
+from hbn.reporting import tables
 from hbn.reporting.experiments import COLUMNS, SCORES, by_score, experiments
+
+# What a terminal that is too narrow goes without, in this order.
+LEAST_TELLING = (
+    *("pretrain.explained", "challenge2.nrmse", "challenge1.auroc", "challenge1.r", "commit"),
+    *("challenge2.r", "challenge1.nrmse"),
+)
 
 
 def main(score: str = "challenge1.nrmse") -> None:
     if score not in SCORES:
         raise HbnError(f"{score} is no score; choose one of {', '.join(SCORES)}")
-    table = [[cell(row[name]) for name in COLUMNS] for row in by_score(experiments(), score)]
-    # Runs are told apart by what was changed: a column that says nothing only takes room.
-    shown = [i for i in range(len(COLUMNS)) if any(row[i] for row in table)]
-    lines = [[row[i] for i in shown] for row in (list(COLUMNS), *table)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    rows = [[_rounded(row[name]) for name in COLUMNS] for row in by_score(experiments(), score)]
+    optional = [name for name in LEAST_TELLING if name != score]
+    print(tables.terminal(COLUMNS, rows, width=shutil.get_terminal_size((100, 24)).columns, optional=optional))
 
 
-def cell(value: object) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+def _rounded(value: object) -> object:
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

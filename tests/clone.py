@@ -16,6 +16,7 @@ MINIATURE = {
     **{"data.releases": ["R1", "R5"], "data.n_participants": 3, "data.tasks": ["contrastChangeDetection_1"]},
     **{"simulator.sfreq_hz": 100, "simulator.file_format": "bdf", "preprocess.sfreq_hz": 100},
     **{"splits.validation_fraction": 0.5, "pretrain.steps": 6, "pretrain.validate_every": 3},
+    **{"pretrain.excluded_tasks": []},  # there is no other task
     **{"challenge1.steps": 6, "challenge1.validate_every": 3, "scores.n_bootstrap": 100},
     **{"quantize.variants": ["fused", "int8_dynamic"], "benchmark.n_runs": 10, "benchmark.warmup_runs": 2},
     **{"benchmark.batch_sizes": [1], "exec.threads": 1},

@@ -1,55 +1,15 @@
 """What dvc.yaml declares is what the scripts do: imports, parameters, layers, one definition each."""
 
 import ast
-from pathlib import Path
 
 import pytest
 from clone import REPOSITORY
-from ruamel.yaml import YAML
+from declarations import LIBRARY, MODULES, STAGES, closure, code_deps, imported, library_modules, script, with_code_deps
 
-LIBRARY = REPOSITORY / "src/hbn"
-STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # Rooms from the bottom to the top: a module may import only from its own room and from those before it.
 ROOMS = ("", "data", "scoring", "simulator", "sources", "networks", "training", "deploy", "reporting")
 NO_TORCH = ("", "scoring", "simulator", "sources")
-# Put into the zip as they are.
-READ_AS_TEXT = {"submission": {"src/hbn/deploy/submission.py"}}
 HEAVY = {"mne", "dvc"}
-
-
-def modules(folder: str = "") -> dict[str, Path]:
-    """Library modules below a folder by dotted name, as 'hbn.data.bids'."""
-    paths = (path for path in (LIBRARY / folder).rglob("*.py") if path.name != "__init__.py")
-    return {".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts): path for path in paths}
-
-
-MODULES = modules()
-
-
-def imported(path: Path) -> set[str]:
-    """Other packages and library modules that a file imports anywhere, as 'numpy' or 'hbn.data.bids'."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    library = {name for name in names if name in MODULES}
-    return library | {name.split(".")[0] for name in names} - {"hbn"}
-
-
-def library_modules(path: Path) -> set[str]:
-    return {name for name in imported(path) if name in MODULES}
-
-
-def closure(path: Path) -> set[str]:
-    """Library modules that a script imports, directly or through another one."""
-    found, todo = set(), [path]
-    while todo:
-        new = library_modules(todo.pop()) - found
-        found |= new
-        todo += [MODULES[name] for name in new]
-    return found
 
 
 def room(module: str) -> str:
@@ -58,20 +18,18 @@ def room(module: str) -> str:
     return parts[1] if len(parts) > 2 else ""
 
 
-def declaration(name: str) -> dict:
-    return STAGES[name]
-
-
-def script(name: str) -> Path:
-    return REPOSITORY / declaration(name)["cmd"].split()[1]
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_the_script_and_the_modules_it_imports(name):
-    declared = [dep for dep in declaration(name)["deps"] if dep.startswith("src/")]
-    expected = {MODULES[module].relative_to(REPOSITORY).as_posix() for module in closure(script(name))}
-    expected |= READ_AS_TEXT.get(name, set())
-    assert declared == [f"src/{script(name).name}", *sorted(expected)]
+    declared = [dep for dep in STAGES[name]["deps"] if dep.startswith("src/")]
+    assert declared == code_deps(name), "`make deps` writes them"
+
+
+def test_make_deps_changes_only_deps_on_code():
+    text = "stages:\n  a:  # first\n    deps:\n      - data\n      - src/old.py\n    outs:\n      - src/out\n"
+    expected = "stages:\n  a:  # first\n    deps:\n      - data\n      - src/a.py\n    outs:\n      - src/out\n"
+    assert with_code_deps(text, {"a": ["src/a.py"]}) == expected
+    text = (REPOSITORY / "dvc.yaml").read_text()
+    assert with_code_deps(text, {name: code_deps(name) for name in STAGES}) == text
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -82,14 +40,14 @@ def test_declared_params_are_those_the_script_reads(name):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run"
     )
     reads = ast.literal_eval(next(keyword.value for keyword in call.keywords if keyword.arg == "reads"))
-    assert sorted(declaration(name).get("params", [])) == sorted(reads)
+    assert sorted(STAGES[name].get("params", [])) == sorted(reads)
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_script_states_the_outputs_it_declares(name):
     text = ast.get_docstring(ast.parse(script(name).read_text()))
     for kind in ("outs", "metrics"):
-        for out in declaration(name).get(kind, []):
+        for out in STAGES[name].get(kind, []):
             path = out if isinstance(out, str) else next(iter(out))
             assert path.split("/${item")[0] in text, f"{script(name)} does not mention {path}"
 
@@ -104,7 +62,7 @@ def test_script_states_the_outputs_it_declares(name):
 )
 def test_what_a_change_of_code_reruns(changed, stages):
     """`dvc status` names a stage when a file of its deps has changed."""
-    assert {name for name in STAGES if any(dep.startswith(changed) for dep in declaration(name)["deps"])} == stages
+    assert {name for name in STAGES if any(dep.startswith(changed) for dep in STAGES[name]["deps"])} == stages
 
 
 def test_rooms_import_only_downward():

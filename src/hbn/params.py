@@ -2,8 +2,9 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -22,6 +23,7 @@ PRESETS = {
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -45,7 +47,7 @@ class Section(BaseModel):
 
 class Data(Section):
     releases: Annotated[Names, Field(min_length=1)]
-    preset: Literal[tuple(PRESETS)]
+    preset: Literal[tuple(PRESETS)]  # ty: ignore[invalid-type-form]
     url: Annotated[str, Field(pattern=r"^$|\{release\}")]
     endpoint_url: Annotated[str, Field(pattern=r"^$|^https?://")]
     tasks: Annotated[Names, Field(min_length=1)]
@@ -61,6 +63,7 @@ class Simulator(Section):
     file_format: Literal["set", "bdf"]
     resting_cycles: Annotated[int, Field(ge=1, le=5)]
     lead_in_s: Annotated[float, Field(ge=4, le=120)]
+    search_s: Annotated[float, Field(ge=10, le=120)]
     effect_p_factor: Fraction
     effect_attention: Fraction
     effect_internalizing: Fraction
@@ -76,7 +79,7 @@ class Preprocess(Section):
     sfreq_hz: Annotated[int, Field(ge=100, le=1000, multiple_of=100)]
     min_level_uv: Positive
     max_level_uv: Positive
-    min_dead_s: Annotated[float, Field(ge=0.1)]
+    min_dead_s: Annotated[float, Field(ge=0.1, le=10)]
     flat_uv: Positive
     noisy_z: Positive
     min_neighbour_correlation: Fraction
@@ -88,8 +91,6 @@ class Preprocess(Section):
     def _band_is_possible(self):
         if not self.highpass_hz < self.lowpass_hz < self.sfreq_hz / 2:
             raise ValueError("needs highpass_hz < lowpass_hz < sfreq_hz / 2")
-        if not self.min_level_uv < self.max_level_uv:
-            raise ValueError("needs min_level_uv < max_level_uv")
         return self
 
 
@@ -107,7 +108,6 @@ class Splits(Section):
 
 class Model(Section):
     size: Literal["tiny", "small", "base", "large"]
-    patch_s: Annotated[float, Field(gt=0, le=0.125)]
     n_spatial_filters: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -127,17 +127,36 @@ class Training(Section):
     patience: Count
 
 
+# As in hbn.data.event_kinds, where films are one task.
+EVENT_TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning", "movies")
+
+
+class EventWeights(Section):
+    """A weight for each kind of event that the pretraining reads out."""
+
+    press: Weight
+    stimulus_onset: Weight
+    feedback: Weight
+    eyes_opened: Weight
+    eyes_closed: Weight
+    start: Weight
+    stop: Weight
+
+
 class Pretrain(Training):
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)]
-    mask_radius_m: Positive
-    mask_block_s: Positive
+    excluded_tasks: Annotated[list[Literal[EVENT_TASKS]], AfterValidator(_distinct)]
+    event_sd_s: Positive
+    around_events: Fraction
+    weights: EventWeights
 
 
 class Challenge1(Training):
     n_members: Count
+    encoder_rate: Annotated[float, Field(ge=0, le=1)]
+    frozen_steps: Annotated[int, Field(ge=0)]
     target_sd_s: Positive
     jitter_s: Annotated[float, Field(ge=0, le=0.4)]
-    auxiliary_weight: Annotated[float, Field(ge=0)]
+    auxiliary_weight: Weight
 
 
 class Challenge2(Section):
@@ -240,7 +259,7 @@ def load(path: Path | str = "params.yaml") -> Params:
         raise HbnError(f"{path} is refused:\n{problems}") from None
 
 
-def _explain(problem: dict) -> str:
+def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     value = problem["input"]
     match problem["type"]:
@@ -264,7 +283,7 @@ def _explain(problem: dict) -> str:
 
 
 def _keys(location: tuple) -> list[str]:
-    model = Params
+    model: type[BaseModel] = Params
     for part in location:
-        model = model.model_fields[part].annotation
+        model = cast(type[BaseModel], model.model_fields[part].annotation)
     return list(model.model_fields)

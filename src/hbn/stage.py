@@ -18,9 +18,10 @@ from types import SimpleNamespace
 from tqdm import tqdm
 
 from hbn import params
-from hbn.files import HbnError, Store
+from hbn.files import HbnError, Store, write_json
 
 log = logging.getLogger(__name__)
+DURATIONS = "durations"  # folder in the scratch store: how long each stage took here, for the page
 LOG_EVERY_S = 60.0  # of long work without a terminal
 PR_SET_PDEATHSIG = 1  # of the Linux call prctl: the signal to get when the parent ends
 
@@ -44,7 +45,10 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
         # The other processes of torchrun work together with the first, which takes the lock.
         lock = "DVC_STAGE" in os.environ and os.environ.get("RANK", "0") == "0"
         with alone(sys.argv[0]) if lock else nullcontext():
+            begin = time.monotonic()
             main(view(params.load(), (*reads, "exec")), *sys.argv[1:])
+            if lock:
+                write_json(scratch() / DURATIONS / f"{stage}.json", {"duration_s": time.monotonic() - begin})
     except HbnError as error:
         logging.error("%s", error)
         sys.exit(1)

@@ -6,7 +6,7 @@ import pytest
 from small_recordings import write_bdf_of as write_bdf
 from small_recordings import write_set_of as write_set
 
-from hbn.data import bids
+from hbn.data import bids, signals
 
 
 def recording_uv(n_samples: int = 1000) -> np.ndarray:
@@ -17,7 +17,7 @@ def recording_uv(n_samples: int = 1000) -> np.ndarray:
 
 def reason(path) -> str:
     with pytest.raises(bids.UnusableRecording) as caught:
-        bids.read_signal(path)
+        signals.read_signal(path)
     assert path.name in caught.value.detail
     return caught.value.reason
 
@@ -40,7 +40,7 @@ def test_recordings_are_found_in_order(tmp_path):
 def test_signals_come_in_microvolts_and_in_the_order_of_the_net(tmp_path, kind):
     data_uv = recording_uv()
     write = {"set": write_set, "bdf": write_bdf}[kind]
-    signal = bids.read_signal(write(tmp_path / f"a.{kind}", data_uv[::-1], bids.CHANNELS[::-1]))
+    signal = signals.read_signal(write(tmp_path / f"a.{kind}", data_uv[::-1], bids.CHANNELS[::-1]))
     assert signal.sfreq_hz == 500
     assert signal.data_uv.dtype == np.float32
     np.testing.assert_allclose(signal.data_uv, data_uv, atol=0.002)  # 24 bits over 40 mV: 0.0024 uV steps
@@ -58,12 +58,14 @@ def test_events_inside_a_set_do_not_matter(tmp_path, event):
     path = write_set(tmp_path / "a.set", recording_uv(), event=event)
     with pytest.raises((AttributeError, KeyError, ValueError)):  # why read_signal does not leave them to MNE
         mne.io.read_raw_eeglab(path, verbose="ERROR")
-    assert bids.read_signal(path).data_uv.shape == (129, 1000)
+    assert signals.read_signal(path).data_uv.shape == (129, 1000)
 
 
 def test_a_status_channel_is_left_out_and_an_unknown_electrode_is_not(tmp_path):
     data_uv = np.vstack([recording_uv(), np.zeros((1, 1000), np.float32)])
-    assert bids.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
+    assert (
+        signals.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
+    )
     assert reason(write_bdf(tmp_path / "b.bdf", data_uv, (*bids.CHANNELS, "X1"))) == "channels"
 
 

@@ -14,14 +14,16 @@ from hbn.data import bids, events
 from hbn.simulator.people import TASKS
 
 EVERYTHING = tuple(task if run is None else f"{task}_{run}" for task, runs in TASKS.items() for run in runs)
+EVERYTHING = (*(column for column in EVERYTHING if column != "seqLearning8target"), "seqLearning8target")
 
 
 @pytest.fixture(scope="module", params=["set", "bdf"])
 def release(request, tmp_path_factory):
-    """All recordings of one participant, short ones at 100 Hz."""
+    """All recordings of one participant, short ones at 100 Hz, and the version of seqLearning of an older one."""
     folder = tmp_path_factory.mktemp(request.param) / "R1"
     quick = {"sfreq_hz": 100, "lead_in_s": 4.0, "file_format": request.param}
-    return s3_server.simulate(folder, "R1", 1, EVERYTHING, **quick)
+    s3_server.simulate(folder, "R1", 1, EVERYTHING[:-1], **quick)
+    return s3_server.simulate(folder, "R1", 1, EVERYTHING[-1:], **quick)
 
 
 def validate(root) -> dict[str, Counter]:

@@ -1,5 +1,6 @@
 """Deployment: every variant stands beside FP32, the gate holds, files repeat byte for byte."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,15 +15,16 @@ import benchmark
 import predict
 import quantize
 from hbn import params, stage
-from hbn.data import bids
-from hbn.data.dataset import Dataset
-from hbn.deploy import export, runtime
+from hbn.data import bids, signals
+from hbn.data.dataset import DATASET, Dataset
+from hbn.deploy import evaluation, export, predictions, runtime, timing, variants
 from hbn.files import HbnError, read_csv, read_json, sha256, write_json, write_tsv
 from hbn.networks import architecture, inference
+from hbn.networks.reference import SHAPE, Reference
 
 P = stage.view(params.load(REPOSITORY / "params.yaml"), ("quantize", "benchmark", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 100})
-SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+SIZE = {"size": "tiny", "n_spatial_filters": 8, "dropout": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +96,18 @@ def test_onnx_equals_pytorch_at_any_batch_size(workspace):
     x_uv = 10 * np.random.default_rng(0).normal(size=(5, 129, 1000)).astype(np.float32)
     session = runtime.session("models/deploy/challenge1/fused.onnx", threads=1)
     expected = network(torch.from_numpy(x_uv)).detach().numpy()
-    for some in (x_uv[:1], x_uv):
-        np.testing.assert_allclose(session.run(None, {runtime.INPUT: some})[0], expected[: len(some)], atol=1e-5)
+    for batch_uv in (x_uv[:1], x_uv):
+        output = session.run(None, {runtime.INPUT: batch_uv})[0]
+        np.testing.assert_allclose(output, expected[: len(batch_uv)], atol=1e-5)
 
 
 @pytest.fixture
 def judged(workspace):
     """The verdict on outputs that differ from FP32's by `change`."""
-    test = quantize.trial_test(Dataset.open(quantize.DATASET, window_s=2.0))
+    test = evaluation.trial_test(Dataset.open(DATASET, window_s=2.0))
     rng = np.random.default_rng(0)
     good = np.stack([np.nan_to_num(test.y) + rng.normal(size=len(test.y)), np.isnan(test.y) * 1.0], axis=1)
-    return lambda change: quantize.judge(test, good, change(good.copy()), P)
+    return lambda change: evaluation.judge(test, good, change(good.copy()), 0.01, P.scores)
 
 
 def test_the_gate_rejects_a_loss_above_the_limit_and_outputs_that_are_not_finite(judged):
@@ -121,8 +124,8 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(workspace, mon
     def broken():
         raise RuntimeError("no such operator\nand a long trace")
 
-    makers = quantize.makers
-    monkeypatch.setattr(quantize, "makers", lambda *a: makers(*a) | {"fused": broken})
+    makers = variants.makers
+    monkeypatch.setattr(variants, "makers", lambda *a: makers(*a) | {"fused": broken})
     monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
     quantize.main(only("fp32", "fused", "int8_static"))
     table = read_json("metrics/quantize.json")["challenge1"]
@@ -163,8 +166,8 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
         verdicts[name]["int8_dynamic"]["accepted"] = name == "challenge1"
     write_json("metrics/quantize.json", verdicts)
     quick = P.benchmark.model_copy(update={"n_runs": 10, "warmup_runs": 1, "batch_sizes": [1, 2]})
-    monkeypatch.setattr(benchmark, "ROUNDS", 2)
-    monkeypatch.setattr(benchmark, "throughput", lambda call, shape, size: len(call(benchmark.noise_uv(size, shape))))
+    monkeypatch.setattr(timing, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "windows_per_s", lambda call, shape, size: len(call(timing.noise_uv(size, shape))))
     benchmark.main(SimpleNamespace(benchmark=quick, exec=P.exec))
     report = read_json("metrics/benchmark.json")
     assert report["source"] == "simulated"
@@ -180,7 +183,7 @@ def test_benchmark_chooses_the_fastest_accepted_variant_and_measures_the_referen
     assert {row["operator"] for row in read_csv("plots/benchmark_profile.csv")} >= {"MatMul", "LayerNormalization"}
     reference = sha256("models/reference.onnx")
     torch.manual_seed(quick.seed)
-    export.write(export.export(benchmark.Reference().eval(), benchmark.SHAPE), "again.onnx")
+    export.write(export.export(Reference().eval(), SHAPE), "again.onnx")
     assert sha256("again.onnx") == reference
 
 
@@ -199,7 +202,7 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     smooth = architecture.smooth_components(torch.from_numpy(bids.electrode_positions_m()).float(), 20).numpy()
     data_uv = (smooth @ rng.normal(size=(20, 6000)) + 0.05 * rng.normal(size=(129, 6000))).astype(np.float32)
     data_uv *= 30  # 30 s at 200 Hz
-    monkeypatch.setattr(bids, "read_signal", lambda path: bids.Signal(data_uv, 200.0))
+    monkeypatch.setattr(predictions.signals, "read_signal", lambda path: signals.Signal(data_uv, 200.0))
     p = stage.view(params.load(REPOSITORY / "params.yaml"), ("preprocess", "exec"))
     stem = "sub-A_task-contrastChangeDetection_run-1"
     Path(f"{stem}_eeg.set").touch()
@@ -217,6 +220,16 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     write_tsv(f"{stem}_events.tsv", rows, ["onset", "value", "feedback"])
     predict.main(p, f"{stem}_eeg.set")
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if " left " in line or " right " in line]
-    assert [line[:4] for line in lines] == [["5.0", "s", "left", "1.50"], ["11.0", "s", "right", "none"]]
-    with pytest.raises(HbnError, match="give one recording"):
-        predict.main(p)
+    expected = [["5.0", "s", "left", "1.50"], ["11.0", "s", "right", "none"], ["28.9", "s", "left", "none"]]
+    assert [line[:4] for line in lines] == expected
+    assert lines[2][4:] == ["no", "prediction:", "after", "the", "end"]
+    predict.main(p, ".", "--csv", "rows.csv")
+    assert [row["side"] for row in read_csv("rows.csv")] == ["left", "right", "left"]
+    assert float(read_csv("rows.csv")[0]["rt_s"]) > 0
+    assert read_csv("rows.csv")[2]["not_used"] == "after the end"
+    capsys.readouterr()
+    predict.main(p, f"{stem}_eeg.set", "--json")
+    assert json.loads(capsys.readouterr().out)[0]["rows"][0]["true_rt_s"] == pytest.approx(1.5)
+    for wrong, message in (("absent.set", "does not exist"), ("x.txt", "is no recording"), ("models", "no recording")):
+        with pytest.raises(HbnError, match=message):
+            predict.main(p, wrong)

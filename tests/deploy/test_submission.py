@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 from clone import REPOSITORY
+from ruamel.yaml import YAML
 
 import submission
 from hbn import params, stage
 from hbn.data.dataset import Dataset
-from hbn.deploy import challenge_zip
+from hbn.deploy import challenge_zip, zip_run
 from hbn.files import HbnError, read_json, sha256
 from hbn.networks import architecture, inference
 
 P = stage.view(params.load(REPOSITORY / "params.yaml"), ("challenge2.ridge_alphas", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 20})
-SIZE = {"size": "tiny", "patch_s": 0.1, "n_spatial_filters": 8, "dropout": 0.1}
+SIZE = {"size": "tiny", "n_spatial_filters": 8, "dropout": 0.1}
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_a_submission_that_fails_or_differs_stops_the_stage(repository, monkeypa
             with pytest.raises(HbnError, match=message):
                 submission.main(P)
     with pytest.raises(HbnError, match="differs from the pipeline"):
-        submission.check("challenge1", np.array([np.nan]), np.array([1.0]))
+        zip_run.check("challenge1", np.array([np.nan]), np.array([1.0]))
 
 
 def test_the_zip_names_the_outputs_of_the_pipeline(zipped):
@@ -146,3 +147,10 @@ def test_other_windows_make_an_empty_zip_and_a_reason(repository):
     assert "windows.window_s is 1" in read_json("metrics/submission.json")["reason"]
     with zipfile.ZipFile(submission.ZIP) as archive:
         assert archive.namelist() == []
+
+
+@pytest.mark.parametrize("stage_name", ["submission", "quantize", "benchmark"])
+def test_a_changed_training_loop_does_not_rerun_a_stage_that_trains_nothing(stage_name):
+    stages = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
+    assert "src/hbn/training/loop.py" in stages["challenge1"]["deps"]
+    assert not [dep for dep in stages[stage_name]["deps"] if dep.startswith("src/hbn/training/")]

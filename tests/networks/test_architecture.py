@@ -6,7 +6,7 @@ import torch
 
 from hbn.data import bids
 from hbn.files import HbnError
-from hbn.networks import architecture, inference, pretraining
+from hbn.networks import architecture, inference
 
 WINDOW_S, OFFSET_S = 2.0, 0.5
 
@@ -17,7 +17,7 @@ def positions_m() -> torch.Tensor:
 
 def networks(sfreq_hz: int) -> list[torch.nn.Module]:
     torch.manual_seed(0)
-    encoder = architecture.Encoder(positions_m(), sfreq_hz, WINDOW_S, "tiny", 0.1, 8, 0.1)
+    encoder = architecture.Encoder(positions_m(), sfreq_hz, WINDOW_S, "tiny", 8, 0.1)
     return [
         architecture.ResponseTime(encoder, WINDOW_S, OFFSET_S).eval(),
         architecture.Factors(encoder, n_regions=5, n_outputs=4).eval(),
@@ -45,7 +45,7 @@ def test_the_same_weights_give_the_same_output_at_every_rate(index):
 def test_other_rates_and_windows_are_refused():
     for sfreq_hz, window_s in ((250, 2.0), (500, 2.05)):
         with pytest.raises(ValueError, match="multiple of"):
-            architecture.Encoder(positions_m(), sfreq_hz, window_s, "tiny", 0.1, 8, 0.1)
+            architecture.Encoder(positions_m(), sfreq_hz, window_s, "tiny", 8, 0.1)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -92,27 +92,48 @@ def test_target_distributions_sum_to_one_and_their_mean_is_the_response_time():
     assert target[5].tolist() == [0.0] * (target.shape[1] - 1) + [1.0]
 
 
-def test_pretraining_hides_what_is_masked_and_scores_only_that():
-    torch.manual_seed(0)
-    network = pretraining.MaskedPretraining(networks(500)[0].encoder).eval()
-    x_uv = eeg_uv(500, n=2)
-    mask = torch.zeros(2, 20, 129, dtype=torch.bool)  # (B, N, C)
-    mask[:, 4:9, 30:60] = True
-    seen = []
-    handle = network.encoder.patch.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
-    loss = network(x_uv, mask)
-    # Other values where it is hidden, of the same mean and variance: the same tokens, another loss.
-    swapped = x_uv.clone()
-    swapped[:, 30:60, 200:450] = x_uv[:, 30:60, 200:450].flip(2).roll(-4, 2)
-    assert network(swapped, mask) != loss
-    torch.testing.assert_close(seen[0], seen[1], atol=2e-2, rtol=0)
-    handle.remove()
-    # A prediction that is wrong only where the input is visible costs nothing.
-    patches = network._patches(x_uv)
-    wrong = patches + 100 * (~mask[:, :, None]).float()
-    assert pretraining._masked_loss(wrong, patches, mask) == 0
-    assert network.baseline(x_uv, mask) > 0
-    assert pretraining._masked_loss(patches, patches + 1, torch.zeros_like(mask)) == 0
+def test_bad_channels_change_the_output_as_if_they_were_not_there():
+    """One dead and one huge channel: the output is that of the window in which they are the mean of the others."""
+    network = networks(500)[0]
+    x_uv = eeg_uv(500)
+    bad = [5, 70]
+    good = [c for c in range(129) if c not in bad]
+    spoilt = x_uv.clone()
+    spoilt[:, 128] = spoilt[:, 5] = 0.0  # Cz and an electrode that records nothing against it
+    spoilt[:, 70] = 900 * torch.randn(3, 1000, generator=torch.Generator().manual_seed(1))
+    without = spoilt.clone()
+    without[:, bad] = spoilt[:, good].mean(1, keepdim=True)
+    # Of the average reference, some of the huge channel is in all others.
+    spoilt, without = (x - x.mean(1, keepdim=True) for x in (spoilt, without))
+    gated, expected = (network.encoder.normalise(network.encoder.resample(x)) for x in (spoilt, without))
+    assert gated[:, :, bad].abs().max() == 0
+    torch.testing.assert_close(gated, expected, atol=0.02, rtol=0)  # of 1, the rms of a window
+    torch.testing.assert_close(network(spoilt), network(without), atol=5e-3, rtol=0)
+
+
+def test_a_bad_channel_hidden_by_a_worse_one_is_found_and_cz_is_never_bad():
+    encoder = networks(100)[0].encoder
+    x_uv = eeg_uv(100)
+    rng = torch.Generator().manual_seed(2)
+    x_uv[:, 7] = 1e5 * torch.randn(3, 200, generator=rng)
+    x_uv[:, 9] *= 20  # 200 uV, while the first one puts 775 uV into every channel
+    x_uv -= x_uv.mean(1, keepdim=True)
+    x_uv[:, 128] = 0.0
+    x = encoder.normalise(x_uv)
+    assert x[:, :, [7, 9]].abs().max() == 0
+    kept = x.square().sum(1) > 0
+    kept[:, [7, 9]] = True
+    assert kept.all()
+
+
+def test_a_window_moved_in_time_has_the_same_features_away_from_its_ends():
+    encoder = networks(100)[0].encoder
+    long = eeg_uv(100)
+    long = torch.cat([long, long.flip(-1)], dim=-1)  # 4 s
+    x = encoder.normalise(long)
+    with torch.no_grad():
+        early, late = (encoder.features(x[:, start : start + 300])[0] for start in (0, 40))
+    torch.testing.assert_close(early[:, 80:90], late[:, 60:70], atol=1e-4, rtol=1e-4)
 
 
 def test_saved_files_load_back_and_damaged_ones_name_the_stage(tmp_path):

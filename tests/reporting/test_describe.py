@@ -13,8 +13,11 @@ from hbn.networks import inference
 
 SCRIPT = str(REPOSITORY / "src/describe.py")
 SCORE = {"value": 0.741, "low": 0.63, "high": 0.82}
+FEW = {"n": {"participants": 2}, "reason": "few"}
 METRICS = {
     **{"source": "simulated", "n": {"participants": 14}},
+    "comparisons": {"eeg_over_age_sex.pearson_r": SCORE | {"p": 0.002, "p_holm": 0.004, "verdict": "better"}},
+    "groups": {"sex": {"pearson_r": {"F": {"n": {"participants": 9}, **SCORE}, "M": FEW}}},
     "test": {"mean": {"pearson_r": SCORE | {"value": 0.0}}, "pretrained": {"pearson_r": SCORE}},
 }
 
@@ -56,6 +59,9 @@ def test_artifacts_can_be_fetched_and_described(made, name, tmp_path):
     assert f"MD5 of `made/{name}.pt`" in text
     assert "- windows.window_s: 2.0" in text
     assert "| pearson_r | 0.74 (0.63 to 0.82) | 0.00 (0.63 to 0.82) |" in text
+    assert "| eeg_over_age_sex.pearson_r | 0.74 (0.63 to 0.82) | better |" in text
+    assert "| sex | F | 9 | pearson_r | 0.74 (0.63 to 0.82) |" in text
+    assert "| sex | M | 2 | pearson_r | few |" in text
     assert "Not a medical device" in text
     assert "minors" in text
 

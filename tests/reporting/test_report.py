@@ -4,12 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from clone import REPOSITORY, Clone
 
-import report
+from hbn.reporting import changes, lock
 
 SCRIPT = str(REPOSITORY / "src/report.py")
 RESULTS = {
@@ -62,7 +61,7 @@ def test_the_report_says_what_changed(branch):
     assert score.format("auroc_miss", "0.9 (0.8 to 0.95) | 0.91 | +0.01", "better", "no") in text
     folded = text.split("<details>")[1]
     assert "`n.trials` | 336 | 300 | -36 |" in folded
-    assert "`test.mean.nrmse`" in folded  # a floor is neither better nor worse
+    assert "`test.mean.nrmse`" in folded  # a baseline is neither better nor worse
     assert "`dvc repro` would run:" in text
 
 
@@ -86,7 +85,7 @@ def test_a_long_report_still_fits_a_comment():
         {"file": "metrics/a.json", "name": f"count.{i}", "old": i, "new": 0, "interval": None, "verdict": ""}
         for i in range(1000)
     ]
-    text = report.score_tables(rows)
+    text = changes.score_tables(rows)
     assert len(text) < 20_000
     assert "1000 other numbers" in text
     assert "the first 200" in text
@@ -111,7 +110,7 @@ def test_a_long_report_still_fits_a_comment():
     ],
 )
 def test_directions(name, old, new, expected):
-    assert report.verdict(name, old, new) == expected
+    assert changes.verdict(name, old, new) == expected
 
 
 PIPELINE = """
@@ -195,5 +194,6 @@ def test_the_check_fails_when_a_stage_was_not_run_after_the_one_before(small):
 
 def test_the_repository_itself_is_in_order():
     """Nothing but reading: products may be absent."""
-    lock = report.read_lock(Path(REPOSITORY / "dvc.lock"))
-    assert report.broken_links(lock) == []
+    stages = lock.read_lock(REPOSITORY / "dvc.lock")
+    assert stages
+    assert lock.broken_links(stages) == []

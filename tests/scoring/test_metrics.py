@@ -52,7 +52,7 @@ def test_split_depends_on_the_participant_alone():
     assert "test" not in {splits.split_of(name, "R1", ["R5"], 0.2, 0.15) for name in names}
 
 
-def test_floors_learn_metadata_and_survive_missing_values():
+def test_baselines_learn_metadata_and_survive_missing_values():
     rng = np.random.default_rng(0)
     people = [{"age_years": f"{a:.2f}", "sex": s} for a, s in zip(rng.uniform(5, 20, 300), "MF" * 150, strict=True)]
     people[3]["age_years"] = people[4]["sex"] = ""

@@ -5,10 +5,10 @@ import pytest
 from clone import REPOSITORY
 
 from hbn import params
-from hbn.data import bids, cleaning, events
+from hbn.data import cleaning, events, signals
 from hbn.data.bids import CHANNELS, FACTORS, Recording
 from hbn.files import read_json, read_tsv
-from hbn.simulator import ceiling, eeg, people
+from hbn.simulator import ceiling, eeg, evoked, people, tasks
 from hbn.sources import simulated as sources
 
 P = params.load(REPOSITORY / "params.yaml").simulator
@@ -20,7 +20,7 @@ def trials(release: str) -> list[tuple[people.Person, events.Trial]]:
     found = []
     for row in people.participants_table(P.seed, release):
         one = people.person(row)
-        rows = people.event_table(P.seed, one, Recording(one.participant_id, events.CONTRAST_CHANGE, 1), 6.0, 1)
+        rows = tasks.event_table(P, one, Recording(one.participant_id, events.CONTRAST_CHANGE, 1))
         table = [events.Event(r["onset_s"], r["value"], r.get("feedback", "n/a")) for r in rows[:-1]]
         parsed, dropped = events.contrast_trials(table, 1)
         assert not dropped
@@ -87,7 +87,7 @@ def test_files_read_back_by_mne_are_what_was_simulated(tmp_path, file_format, at
     for name in ("a", "b"):
         source.write(path, tmp_path / f"{name}.{file_format}")
     assert (tmp_path / f"a.{file_format}").read_bytes() == (tmp_path / f"b.{file_format}").read_bytes()
-    read = bids.read_signal(tmp_path / f"a.{file_format}")
+    read = signals.read_signal(tmp_path / f"a.{file_format}")
     expected_uv = source.signal_uv(Recording.of(path))
     assert read.sfreq_hz == 100
     np.testing.assert_allclose(read.data_uv[:, : expected_uv.shape[1]], expected_uv, atol=atol_uv)
@@ -97,7 +97,7 @@ def test_files_read_back_by_mne_are_what_was_simulated(tmp_path, file_format, at
 def test_eyes_closed_raise_alpha_and_the_ramp_ends_at_the_response():
     one = people.Person("sub-NDARAA001AAA", 10.0, (0.0, 0.0, 0.0, 0.0))
     resting = Recording(one.participant_id, "RestingState", None)
-    rows = people.event_table(P.seed, one, resting, 6.0, 1)
+    rows = tasks.event_table(P, one, resting)
     data_uv = eeg.recording_uv(one, resting, rows, QUICK)
     occipital = data_uv[CHANNELS.index("E75")] - data_uv[CHANNELS.index("E11")]
     power = {}
@@ -108,9 +108,9 @@ def test_eyes_closed_raise_alpha_and_the_ramp_ends_at_the_response():
 
     after_s = np.arange(0, 2.5, 0.01)
     for rt_s in (0.9, 1.5, 2.1):
-        assert after_s[eeg.ramp(after_s, rt_s).argmax()] == pytest.approx(rt_s, abs=0.011)
-        assert after_s[eeg.motor(after_s, rt_s).argmin()] == pytest.approx(rt_s, abs=0.011)
-    assert eeg.ramp(after_s, None).max() <= eeg.MISS_RAMP
+        assert after_s[evoked.ramp(after_s, rt_s).argmax()] == pytest.approx(rt_s, abs=0.011)
+        assert after_s[evoked.motor(after_s, rt_s).argmin()] == pytest.approx(rt_s, abs=0.011)
+    assert evoked.ramp(after_s, None).max() <= evoked.MISS_RAMP
 
 
 def test_factors_act_on_the_features_they_are_said_to():
@@ -143,7 +143,7 @@ def test_the_ramp_is_seen_at_the_response_in_the_average():
             eeg.recording_uv(people.person(source.rows[name]), recording, rows, QUICK), 100, 100, 0.5, 20, 60
         )
         parietal = data_uv[CHANNELS.index("E62")] - np.median(data_uv, axis=0)
-        for trial in people.trials_of(rows):
+        for trial in tasks.trials_of(rows):
             if trial["rt_s"] is not None and trial["rt_s"] > 1.2:
                 at = round(100 * (trial["target_s"] + trial["rt_s"]))
                 pairs.append(parietal[at - 100 : at + 60])
@@ -158,14 +158,14 @@ def test_a_copied_block_is_the_next_runs_block(tmp_path):
         one
         for row in source.rows.values()
         for one in people.recordings_of(row)
-        if people.has_copy_of_next(QUICK.seed, one)
+        if tasks.has_copy_of_next(QUICK.seed, one)
     )
     path = f"{recording.folder}/{recording.stem}_events.tsv"
     source.write(path, tmp_path / "events.tsv")
     table = events.read_events(tmp_path / "events.tsv")
     own, dropped = events.contrast_trials(table, recording.run)
     assert (len(own), dropped) == (24, {"foreign_block": 24})
-    after = sources.next_run(recording)
+    after = Recording(recording.participant_id, recording.task, recording.run + 1)
     copied, _ = events.contrast_trials(table, after.run)
     offset_s = copied[0].onset_s
     source.write(f"{after.folder}/{after.stem}_events.tsv", tmp_path / "next.tsv")
@@ -195,17 +195,23 @@ def test_real_tables_stay_as_they_are_but_for_another_rate(hbn_metadata, tmp_pat
     assert read_json(tmp_path / "slower_eeg.json")["SamplingFrequency"] == 100
 
 
-@pytest.mark.parametrize("name", ["surroundSupp_run-1", "ThePresent", "RestingState", "contrastChangeDetection_run-1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("surroundSupp_run-1", "ThePresent", "RestingState", "contrastChangeDetection_run-1"),
+        *("symbolSearch", "seqLearning8target"),
+    ],
+)
 def test_tables_look_like_real_ones(hbn_metadata, tmp_path, name):
     source = sources.SimulatedSource("R1", QUICK)
     paths = [path for path in source.paths() if path.endswith(f"_task-{name}_events.tsv")]
-    path = next(path for path in paths if not people.has_copy_of_next(QUICK.seed, Recording.of(path)))
+    path = next(path for path in paths if len(source.blocks(Recording.of(path))) == 1)
     source.write(path, tmp_path / "events.tsv")
     ours = read_tsv(tmp_path / "events.tsv")
-    real = read_tsv(hbn_metadata / f"R1/sub-NDARAC904DMU/eeg/sub-NDARAC904DMU_task-{name}_events.tsv")
-    assert list(ours[0]) == list(real[0])
-    assert ours[0] == real[0]
-    pairs = {(row["value"], row["event_code"], row["duration"]) for row in real}
+    tables = [read_tsv(path) for path in sorted(hbn_metadata.glob(f"R1/sub-*/eeg/*_task-{name}_events.tsv"))]
+    assert list(ours[0]) == list(tables[0][0])
+    assert ours[0] in [table[0] for table in tables]
+    pairs = {(row["value"], row["event_code"], row["duration"]) for table in tables for row in table}
     assert {(row["value"], row["event_code"], row["duration"]) for row in ours} <= pairs
     header = (hbn_metadata / "R1/participants.tsv").read_text().splitlines()[0]
     source.write("participants.tsv", tmp_path / "participants.tsv")

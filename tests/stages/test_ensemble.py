@@ -1,25 +1,27 @@
 """An ensemble of challenge 1 is its members, each the network of its own seed, from training to deployment."""
 
+from pathlib import Path
+
 import planted
 import pytest
 import torch
 
-import challenge1
 from hbn import params
 from hbn.data.dataset import Dataset
 from hbn.deploy import challenge_zip, export
 from hbn.deploy.runtime import INPUT, session
 from hbn.networks import inference
+from hbn.training import response_time
 
 P = params.load()
 CPU = torch.device("cpu")
+PLOTS = Path("plots")
 QUICK = {"steps": 4, "batch_size": 8, "warmup_steps": 1, "validate_every": 2}
 
 
 def trained(dataset: Dataset, **changed) -> torch.nn.Module:
     p = P.model_copy(update={"challenge1": P.challenge1.model_copy(update=QUICK | changed)})
-    trials = {split: dataset.split_trials(split) for split in ("train", "validation")}
-    return challenge1.train(p, dataset, trials, CPU, pretrained=False)
+    return response_time.train(p, dataset, response_time.split_trials(dataset), CPU, PLOTS, None)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def dataset(tmp_path, monkeypatch) -> Dataset:
 def test_an_ensemble_is_the_mean_of_the_networks_of_its_seeds(dataset, tmp_path):
     alone = [trained(dataset, seed=seed).eval() for seed in (5, 6)]
     together = trained(dataset, seed=5, n_members=2)
-    assert {path.name for path in (tmp_path / challenge1.PLOTS).iterdir()} >= {"curve_from_scratch_seed_6.csv"}
+    assert {path.name for path in PLOTS.iterdir()} >= {"curve_from_scratch_seed_6.csv"}
     x_uv = dataset.batch_uv(dataset.windows[:4])
     with torch.inference_mode():
         outputs = [network(x_uv) for network in alone]

@@ -9,7 +9,6 @@ import planted
 import pytest
 import torch
 
-import challenge1
 import challenge2
 from hbn import params
 from hbn.data.bids import FACTORS, factor_values
@@ -19,6 +18,8 @@ from hbn.data.splits import split_of
 from hbn.networks import architecture
 from hbn.networks.inference import adapted_encoder
 from hbn.scoring import baselines
+from hbn.scoring.response_time import floors, scores
+from hbn.training import response_time
 
 P = params.load()
 CPU = torch.device("cpu")
@@ -41,15 +42,16 @@ def permuted(rows: list[dict], columns: tuple[str, ...], seed: int) -> list[dict
 def challenge1_scores(dataset: Dataset, folder: Path) -> dict[str, dict]:
     """Scores of the stage's network on the test trials, and of their mean; `folder` takes its checkpoint."""
     p = P.model_copy(update={"challenge1": P.challenge1.model_copy(update=QUICK)})
-    trials = {split: dataset.split_trials(split) for split in ("train", "validation", "test")}
+    trials = response_time.split_trials(dataset)
+    train, test = trials["train"], trials["test"]
     folder.mkdir()
     with contextlib.chdir(folder):
-        network = challenge1.train(p, dataset, trials, CPU, pretrained=False)
-    outputs = {"eeg": challenge1.network_outputs(network, dataset, trials["test"], CPU)}
-    outputs["mean"] = challenge1.floor_outputs(dataset, trials["train"], trials["test"])["mean"]
-    participant = np.array([t["participant_id"] for t in trials["test"]])
-    rt_s = response_times_s(trials["test"])
-    return {name: challenge1.scores(rt_s, participant, *output, SCORES) for name, output in outputs.items()}
+        network = response_time.train(p, dataset, trials, CPU, Path("plots"), None)
+    outputs = {"eeg": response_time.outputs(network, dataset, test, CPU)}
+    outputs["mean"] = floors(train, response_times_s(train), test, dataset.participants)["mean"]
+    participant = np.array([t["participant_id"] for t in test])
+    rt_s = response_times_s(test)
+    return {name: scores(rt_s, participant, output, SCORES) for name, output in outputs.items()}
 
 
 def challenge2_scores(dataset: Dataset) -> dict[str, dict]:

@@ -17,16 +17,15 @@ import torch
 from clone import REPOSITORY
 
 import assemble
-import challenge1
 import challenge2
-import pretrain
 from hbn import params, stage
-from hbn.data import bids, events
+from hbn.data import events
 from hbn.data.dataset import Dataset
 from hbn.data.release_tables import with_previous
 from hbn.files import read_csv
 from hbn.networks import architecture
 from hbn.networks.inference import new_encoder
+from hbn.training.response_time import Trials
 
 P = params.load()
 SLOW = """
@@ -55,20 +54,6 @@ def test_long_work_without_a_terminal_says_in_the_log_how_far_it_is(monkeypatch,
     assert all(re.fullmatch(r"\S+M of 3\.00M, \S+MB/s, \S+ left", one.message) for one in caplog.records)
 
 
-def test_masks_hide_the_wanted_share_in_blocks_of_space_and_time():
-    positions_m = torch.tensor(bids.electrode_positions_m()).float()
-    masks = pretrain.block_masks(400, positions_m, 20, 2.0, P.pretrain, [1, 2])
-    assert masks.shape == (400, 20, 129)
-    assert masks.float().mean().item() == pytest.approx(P.pretrain.mask_fraction, abs=0.03)
-    assert torch.equal(masks, pretrain.block_masks(400, positions_m, 20, 2.0, P.pretrain, [1, 2]))
-    distance_m = torch.cdist(positions_m, positions_m).fill_diagonal_(9)
-    nearest = distance_m.argmin(1)
-    same_as_neighbour = (masks == masks[:, :, nearest]).float().mean().item()
-    same_as_before = (masks[:, 1:] == masks[:, :-1]).float().mean().item()
-    assert same_as_neighbour > 0.8  # 0.5 for independent patches
-    assert same_as_before > 0.75
-
-
 def test_labels_of_trials(tiny_dataset):
     dataset = Dataset.open(tiny_dataset, 2.0)
     trial = dataset.trials[0]
@@ -78,11 +63,11 @@ def test_labels_of_trials(tiny_dataset):
         {**trial, "side": "left", "outcome": "wrong", "rt_s": "2"},
         {**trial, "side": "left", "outcome": "miss", "rt_s": ""},
     ]
-    windows, rt_s, auxiliary = challenge1.tensors(dataset, trials)
-    assert rt_s[:3].tolist() == pytest.approx([1.5, 0.3, 2.0])
-    assert rt_s[3].isnan()
-    assert auxiliary[:3].tolist() == [[1, 1], [0, 0], [1, 0]]  # pressed right, correct
-    assert (windows[:, 1] == int(trial["start_sample"])).all()
+    known = Trials.of(dataset, trials)
+    assert known.rt_s[:3].tolist() == pytest.approx([1.5, 0.3, 2.0])
+    assert known.rt_s[3].isnan()
+    assert known.auxiliary[:3].tolist() == [[1, 1], [0, 0], [1, 0]]  # pressed right, correct
+    assert (known.windows[:, 1] == int(trial["start_sample"])).all()
 
 
 def test_no_participant_is_in_two_splits_and_no_window_is_shared(tiny_dataset):

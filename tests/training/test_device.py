@@ -28,7 +28,9 @@ from hbn.data import bids
 from hbn.data.dataset import DATASET, Dataset
 from hbn.files import HbnError, read_csv
 from hbn.networks import architecture, pretraining
-from hbn.training import device, loop, probe
+from hbn.training import device, probe
+from hbn.training.event_windows import EventWindows
+from hbn.training.response_time import trial_loss
 
 CPU = torch.device("cpu")
 # A program that walks the probe's steps, the second of which is replaced.
@@ -115,6 +117,7 @@ def workspace(tmp_path, monkeypatch) -> None:
     yaml = YAML()
     content = yaml.load(REPOSITORY / "params.yaml")
     content["model"]["dropout"] = 0.0
+    content["pretrain"]["excluded_tasks"] = []  # there is no other task
     for name in ("pretrain", "challenge1"):
         content[name].update(steps=6, validate_every=3, warmup_steps=2, batch_size=6)
     content["scores"]["n_bootstrap"] = 100
@@ -144,19 +147,20 @@ def test_the_arithmetic_of_a_gpu_changes_a_loss_by_rounding_and_the_network_not_
     """bfloat16 and compilation, by the tracer that needs no compiler, on the CPU."""
     torch.manual_seed(0)
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
-    encoder = architecture.Encoder(positions_m, 100, 2.0, "tiny", 0.1, 64, 0.0)
-    x_uv, mask = 10 * torch.randn(4, 129, 200), torch.rand(4, 20, 129) < 0.5
-    networks = [pretraining.MaskedPretraining(encoder), architecture.ResponseTime(encoder, 2.0, 0.5)]
-    labels = torch.tensor([0.8, 1.2, 2.0, torch.nan]), torch.ones(4, 2), CPU, params.load().challenge1
+    encoder = architecture.Encoder(positions_m, 100, 2.0, "tiny", 48, 0.0)
+    n_kinds = len(architecture.KINDS)
+    x_uv, target = 10 * torch.randn(4, 129, 200), torch.randn(4, 201, n_kinds).softmax(1)
+    networks = [pretraining.EventPretraining(encoder), architecture.ResponseTime(encoder, 2.0, 0.5)]
+    labels = torch.tensor([0.8, 1.2, 2.0, torch.nan]), torch.ones(4, 2), params.load().challenge1
     losses = [
-        lambda network, step: network(x_uv, mask),
-        lambda network, step: challenge1.trial_loss(network, x_uv, *labels),
+        lambda network, step: pretraining.event_loss(network(x_uv), target, torch.ones(n_kinds)),
+        lambda network, step: trial_loss(network, x_uv, *labels),
     ]
     for network, loss in zip(networks, losses, strict=True):
         plain, quick = loss(network, 0), device.fast(loss, network, backend="aot_eager", fullgraph=True)(network, 0)
         assert quick.dtype == torch.float32
         assert plain.item() != quick.item() == pytest.approx(plain.item(), rel=0.01)
-        of_plain, of_quick = (torch.autograd.grad(value, encoder.patch.weight)[0] for value in (plain, quick))
+        of_plain, of_quick = (torch.autograd.grad(value, encoder.stem.weight)[0] for value in (plain, quick))
         assert torch.nn.functional.cosine_similarity(of_plain.flatten(), of_quick.flatten(), dim=0) > 0.99
         assert torch.equal(loss(network, 0), plain)
 
@@ -182,11 +186,11 @@ np.savez(f"seen{{device.rank()}}.npz", rows=np.concatenate(mine), sums=np.concat
 CURVES = "plots/pretrain.csv", "plots/challenge1/curve_pretrained.csv", "plots/challenge1/curve_from_scratch.csv"
 
 
-def interrupted(sampler: loop.Sampler, step: int, draw=loop.Sampler.__call__) -> np.ndarray:
-    """What a sampler draws, but for a step after the first checkpoint."""
-    if step == 4:
+def interrupted(windows: EventWindows, step: int, draw=EventWindows.__call__) -> np.ndarray:
+    """The windows of a step, but for a step after the first checkpoint of training."""
+    if windows.split == "train" and step == 4:
         raise KeyboardInterrupt
-    return draw(sampler, step)
+    return draw(windows, step)
 
 
 def test_two_processes_train_as_one_does(workspace, monkeypatch):
@@ -202,7 +206,7 @@ def test_two_processes_train_as_one_does(workspace, monkeypatch):
         Path(path).unlink()
     shutil.rmtree(".scratch")
     with monkeypatch.context() as during:
-        during.setattr(loop.Sampler, "__call__", interrupted)
+        during.setattr(EventWindows, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain.main(p)
 

@@ -1,4 +1,4 @@
-"""BIDS names of HBN-EEG: recordings, channels, factors."""
+"""BIDS names and tables of HBN-EEG: recordings, montage, factors."""
 
 import re
 from dataclasses import dataclass, field

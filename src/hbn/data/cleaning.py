@@ -1,10 +1,9 @@
-"""The signal path: dead stretches, filter and resample in one pass, bad channels, interpolation, reference.
+"""The signal path: filter and resample in one pass, bad channels, interpolation, reference.
 
 All arrays are (C, T) float32 in microvolts, channels in the order of bids.CHANNELS.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,22 +11,11 @@ import scipy.fft
 
 from hbn import params
 from hbn.data import bids
-from hbn.data.stretches import Stretch, dead_stretches, gaps_between, live_pieces
 
-REFERENCE = bids.CHANNELS.index("Cz")  # the last channel, of the recording: exactly zero until re-referenced
+REFERENCE = bids.CHANNELS.index("Cz")  # of the recording: exactly zero until re-referenced
 BLOCK = 16  # channels transformed at once, which bounds memory
-ROUGH_HZ = 100  # enough for amplitudes and correlations of what is band-limited already
-MAD_TO_SD = 1.4826  # of a normal distribution
-UNITS = {1e-6: "volts", 1e-3: "millivolts", 1e3: "nanovolts"}  # by the factor to microvolts of their numbers
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """A recording as the networks see it."""
-
-    data_uv: np.ndarray  # float32 (C, T), zero in dead stretches
-    bad_channels: dict[str, str]  # the reason by name
-    dead: list[Stretch]  # in samples of data_uv: nothing was recorded there, or too little between two of them
+DEAD_STEP = 1e-3  # of a channel's usual step from sample to sample: what is below is no signal
+DEAD_SHARE = 0.9  # of the channels, which hold nothing at once
 
 
 @lru_cache
@@ -55,22 +43,13 @@ def kernels(sfreq_hz: float, highpass_hz: float, lowpass_hz: float, notch_hz: fl
 
 
 def filter_and_resample(
-    data_uv: np.ndarray,
-    sfreq_hz: float,
-    new_sfreq_hz: float,
-    highpass_hz: float,
-    lowpass_hz: float,
-    notch_hz: float,
-    start: int = 0,
+    data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, highpass_hz: float, lowpass_hz: float, notch_hz: float
 ) -> np.ndarray:
     """Band-pass, notch and resample (C, T) -> (C, T') in one pass.
 
     The spectrum of each channel is multiplied by the product of the filters' responses and cut (or
     extended) to the new rate's, so that there is one transform there and one back. Equals
     raw.filter, raw.notch_filter and raw.resample away from the edges.
-
-    Both rates are whole numbers. Where `data_uv` begins with sample `start` of a recording, the result begins with the
-    recording's first new sample at or after it (see new_span).
     """
     filters = kernels(sfreq_hz, highpass_hz, lowpass_hz, notch_hz)
     n = data_uv.shape[1]
@@ -80,7 +59,7 @@ def filter_and_resample(
     unit = round(sfreq_hz / np.gcd(round(sfreq_hz), round(new_sfreq_hz)))
     size = unit * scipy.fft.next_fast_len(-(-(n + 2 * reach) // unit), real=True)
     new_size = round(size * new_sfreq_hz / sfreq_hz)
-    new_start, new_stop = new_span(start, start + n, sfreq_hz, new_sfreq_hz)
+    new_n = round(n * new_sfreq_hz / sfreq_hz)
 
     response = np.ones(size // 2 + 1)
     for kernel in filters:
@@ -92,15 +71,13 @@ def filter_and_resample(
     if new_size != size:
         response[n_bins - 1] *= 2 if new_size < size else 0.5  # half the lower rate stands for both signs
     response = (response[:n_bins] * (new_size / size)).astype(np.float32)
-    # From the beginning of the padding to the first new sample: whole new samples, and a rest.
-    lead_s = new_start / new_sfreq_hz - (start - pad) / sfreq_hz
-    first = round(lead_s * new_sfreq_hz)
-    rest_s = lead_s - first / new_sfreq_hz
-    if abs(rest_s) > 1e-9:
+    first = round(pad * new_sfreq_hz / sfreq_hz)
+    shift = first / new_sfreq_hz - pad / sfreq_hz
+    if shift:  # the padding is no whole number of new samples: the signal is delayed by the rest
         hz = scipy.fft.rfftfreq(size, 1 / sfreq_hz)[:n_bins]
-        response = response * np.exp(2j * np.pi * hz * rest_s).astype(np.complex64)
+        response = response * np.exp(-2j * np.pi * hz * shift).astype(np.complex64)
 
-    result = np.empty((len(data_uv), new_stop - new_start), dtype=np.float32)
+    result = np.empty((len(data_uv), new_n), dtype=np.float32)
     for begin in range(0, len(data_uv), BLOCK):
         block = data_uv[begin : begin + BLOCK]
         block = block - block.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -109,83 +86,98 @@ def filter_and_resample(
         right = 2 * block[:, -1:] - block[:, -2 : -pad - 2 : -1]
         spectrum = scipy.fft.rfft(np.concatenate([left, block, right], axis=1), size, axis=1)
         filtered = scipy.fft.irfft(spectrum[:, :n_bins] * response, new_size, axis=1)
-        result[begin : begin + BLOCK] = filtered[:, first : first + new_stop - new_start]
+        result[begin : begin + BLOCK] = filtered[:, first : first + new_n]
     return result
 
 
-def new_span(start: int, stop: int, sfreq_hz: float, new_sfreq_hz: float) -> Stretch:
-    """The new samples that lie in the time of the samples from `start` up to `stop`, before the next one."""
-    return (-round(-start * new_sfreq_hz // sfreq_hz), round(stop * new_sfreq_hz / sfreq_hz))
-
-
-def clean(data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, p: params.Preprocess) -> Cleaned:
+def clean(
+    data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, p: params.Preprocess
+) -> tuple[np.ndarray, dict[str, str], list[tuple[int, int]]]:
     """The whole signal path: filtered, resampled, bad channels interpolated, average reference.
 
-    The pieces between dead stretches are filtered each on its own, so that nothing of a stretch's edge gets into them.
-    Raises UnusableRecording 'sampling_rate', 'too_short', 'dead', 'units' or 'bad_channels'.
+    Returns (C, T), the bad channels with their reasons and the dead stretches: first sample without a signal and
+    first one after it, at the new rate. Raises UnusableRecording 'sampling_rate', 'too_short', 'no_signal', 'units'
+    or 'bad_channels'.
     """
-    n_samples = data_uv.shape[1]
     if sfreq_hz % 1 or sfreq_hz <= 2 * p.lowpass_hz:
-        detail = f"{sfreq_hz:.9g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
+        detail = f"{sfreq_hz:g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
         raise bids.UnusableRecording("sampling_rate", detail)
-    if n_samples < p.min_duration_s * sfreq_hz:
-        detail = f"{n_samples / sfreq_hz:.1f} s, the limit is {p.min_duration_s:g} s"
-        raise bids.UnusableRecording("too_short", detail)
-    dead = dead_stretches(data_uv[:REFERENCE], round(p.min_dead_s * sfreq_hz), p.max_bad_channel_fraction)
-    pieces = live_pieces(n_samples, dead, round(p.min_duration_s * sfreq_hz))
-    if not pieces:
-        dead_s = sum(stop - start for start, stop in dead) / sfreq_hz
-        detail = f"the channels hold one value for {dead_s:.1f} of {n_samples / sfreq_hz:.1f} s"
-        raise bids.UnusableRecording(
-            "dead", f"{detail}, and no piece of {p.min_duration_s:g} s (min_duration_s) is left"
-        )
-    spans = [new_span(*piece, sfreq_hz, new_sfreq_hz) for piece in pieces]
-    parts = [
-        filter_and_resample(
-            data_uv[:, start:stop], sfreq_hz, new_sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz, start
-        )
-        for start, stop in pieces
-    ]
-    live_uv = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-    check_level(live_uv, new_sfreq_hz, p.min_level_uv, p.max_level_uv)
+    if data_uv.shape[1] < p.min_duration_s * sfreq_hz:
+        seconds = data_uv.shape[1] / sfreq_hz
+        raise bids.UnusableRecording("too_short", f"{seconds:.1f} s, the limit is {p.min_duration_s:g} s")
+    dead = dead_stretches(data_uv, round(p.min_dead_s * sfreq_hz))
+    live_s = (data_uv.shape[1] - sum(end - begin for begin, end in dead)) / sfreq_hz
+    if live_s < p.min_duration_s:
+        raise bids.UnusableRecording("no_signal", f"only {live_s:.1f} s hold a signal, the rest is constant")
+    data_uv = bridge(data_uv, dead)
+    data_uv = filter_and_resample(data_uv, sfreq_hz, new_sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)
+    ratio, n = new_sfreq_hz / sfreq_hz, data_uv.shape[1]
+    dead = [(max(0, int(begin * ratio) - 1), min(n, int(np.ceil(end * ratio)) + 1)) for begin, end in dead]
+    live_uv = data_uv[:, live_samples(n, dead)] if dead else data_uv
+    check_level(live_uv, p.min_level_uv, p.max_level_uv)
     bads = bad_channels(live_uv, new_sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
     if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
         kinds = dict(Counter(bads.values()))
         raise bids.UnusableRecording("bad_channels", f"{len(bads)} of {len(bids.CHANNELS)} channels are bad ({kinds})")
-    live_uv = average_reference(interpolate(live_uv, tuple(bads)))
-    new_n = new_span(0, n_samples, sfreq_hz, new_sfreq_hz)[1]
-    return Cleaned(_placed(live_uv, spans, new_n), bads, gaps_between(new_n, spans))
+    return average_reference(interpolate(data_uv, tuple(bads))), bads, dead
 
 
-def _placed(live_uv: np.ndarray, spans: list[Stretch], n_samples: int) -> np.ndarray:
-    """All samples (C, T) of a recording from those of its spans, which stand one after the other; zero elsewhere."""
-    if live_uv.shape[1] == n_samples:
-        return live_uv
-    data_uv, at = np.zeros((len(live_uv), n_samples), dtype=live_uv.dtype), 0
-    for start, stop in spans:
-        data_uv[:, start:stop] = live_uv[:, at : at + stop - start]
-        at += stop - start
+def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[tuple[int, int]]:
+    """Stretches of raw (C, T) in which nearly all channels hold nothing for at least `min_samples`.
+
+    A switched-off amplifier or a paused recording leaves zero or one value. Each is its first sample and the first
+    one after it. A channel holds nothing where its steps are below a thousandth of its usual ones; channels that
+    never change (Cz) have no say.
+    """
+    n = data_uv.shape[1]
+    still, n_channels = np.zeros(n - 1, dtype=np.int16), 0
+    for row in data_uv:
+        step = np.abs(np.diff(row))
+        usual = np.median(moving) if len(moving := step[step > 0]) else 0.0
+        if usual > 0:
+            still += step <= DEAD_STEP * usual
+            n_channels += 1
+    if not n_channels:
+        return [(0, n)]
+    quiet = np.concatenate([[False], still >= DEAD_SHARE * n_channels, [False]])
+    edges = np.flatnonzero(np.diff(quiet))
+    return [(int(a), int(b) + 1) for a, b in edges.reshape(-1, 2) if b + 1 - a >= min_samples]
+
+
+def bridge(data_uv: np.ndarray, dead: list[tuple[int, int]]) -> np.ndarray:
+    """(C, T) with a straight line across each dead stretch: a step at its edges would ring through the filter."""
+    if not dead:
+        return data_uv
+    data_uv, n = data_uv.copy(), data_uv.shape[1]
+    for begin, end in dead:
+        before = data_uv[:, begin - 1] if begin else data_uv[:, min(end, n - 1)]
+        after = data_uv[:, end] if end < n else before
+        weight = np.linspace(0, 1, end - begin + 2, dtype=np.float32)[1:-1]
+        data_uv[:, begin:end] = before[:, None] * (1 - weight) + after[:, None] * weight
     return data_uv
 
 
-def check_level(data_uv: np.ndarray, sfreq_hz: float, min_level_uv: float, max_level_uv: float) -> None:
-    """Raise UnusableRecording 'units' where the amplitude of (C, T), as filtered, is that of no scalp EEG.
+def live_samples(n_samples: int, dead: list[tuple[int, int]]) -> np.ndarray:
+    """Which samples (T,) are in no dead stretch."""
+    live = np.ones(n_samples, dtype=bool)
+    for begin, end in dead:
+        live[begin:end] = False
+    return live
 
-    The level is the median over electrodes of the standard deviation, as the median absolute deviation shows it:
-    artefacts and bad channels change it little.
+
+def check_level(data_uv: np.ndarray, min_level_uv: float, max_level_uv: float) -> None:
+    """UnusableRecording 'units' where the median channel of filtered (C, T) is too small or too large for scalp EEG.
+
+    The level of a channel is the median of its absolute values, as a standard deviation: artefacts do not count.
     """
-    rough = data_uv[:REFERENCE, :: max(1, round(sfreq_hz / ROUGH_HZ))]
-    deviation = np.abs(rough - np.median(rough, axis=1, keepdims=True))
-    level_uv = float(np.median(MAD_TO_SD * np.median(deviation, axis=1)))
-    if min_level_uv <= level_uv <= max_level_uv:
-        return
-    guess = [name for factor, name in UNITS.items() if min_level_uv <= level_uv / factor <= max_level_uv]
-    why = f"are these {' or '.join(guess)} instead of microvolts?" if guess else "which unit does the file have?"
-    raise bids.UnusableRecording(
-        "units",
-        f"the median channel has an amplitude of {level_uv:.3g} uV, scalp EEG has {min_level_uv:g} to {max_level_uv:g} "
-        f"uV (min_level_uv, max_level_uv): {why}",
-    )
+    levels_uv = 1.4826 * np.median(np.abs(data_uv[:REFERENCE]), axis=1)
+    level_uv = float(np.median(levels_uv))
+    if not min_level_uv <= level_uv <= max_level_uv:
+        raise bids.UnusableRecording(
+            "units",
+            f"the median channel has {level_uv:.3g} uV, scalp EEG has {min_level_uv:g} to {max_level_uv:g}: "
+            "the samples are probably not in the unit that the file says (.set: microvolts)",
+        )
 
 
 def bad_channels(
@@ -202,7 +194,7 @@ def bad_channels(
     rough = np.diff(data_uv, axis=1).std(axis=1)
     # Near the reference channels are small by nature: amplitudes are compared after its removal. The
     # median over channels: one huge artefact would reach all of them through the mean and hide others.
-    common = data_uv[:, :: max(1, round(sfreq_hz / ROUGH_HZ))]
+    common = data_uv[:, :: max(1, round(sfreq_hz / 100))]
     common = common - np.median(common, axis=0, keepdims=True)
     z = np.maximum(_robust_z(common.std(axis=1)), _robust_z(rough))
     common = (common - common.mean(axis=1, keepdims=True)) / (common.std(axis=1, keepdims=True) + 1e-6)
@@ -269,7 +261,7 @@ def _robust_z(values: np.ndarray) -> np.ndarray:
     """Deviation of the logarithm from the median, in median absolute deviations scaled to a sd."""
     logs = np.log(values + 1e-3)
     deviation = logs - np.median(logs)
-    return deviation / (MAD_TO_SD * np.median(np.abs(deviation)) + 0.05)
+    return deviation / (1.4826 * np.median(np.abs(deviation)) + 0.05)
 
 
 @lru_cache

@@ -27,29 +27,23 @@ class ReleaseTables:
     windows: list[tuple] = field(default_factory=list)  # recording, start sample
     events: list[tuple] = field(default_factory=list)  # recording, sample, kind, task
     breaks: list[tuple] = field(default_factory=list)  # recording, first unusable sample, first usable sample after it
-    dropped_windows: Counter = field(default_factory=Counter)
     dropped_trials: Counter = field(default_factory=Counter)
     events_left_out: Counter = field(default_factory=Counter)
     unknown_events: Counter = field(default_factory=Counter)
     unusable: defaultdict = field(default_factory=lambda: defaultdict(Counter))  # task -> reason -> recordings
 
-    def add(self, recording: Recording, row: dict, table: list[Event], p, dead: list[tuple[int, int]]) -> None:
-        """Add a recording, described by its `row` of recordings.csv, with its event table and its dead stretches."""
+    def add(self, recording: Recording, row: dict, table: list[Event], dead: list, p) -> None:
+        """Add a recording, described by its `row` of recordings.csv, with its event table and dead stretches."""
         number, sfreq_hz, n_samples = len(self.recordings), row["sfreq_hz"], row["samples"]
         window_samples, stride_samples = samples(p.window_s, sfreq_hz), samples(p.stride_s, sfreq_hz)
         self.recordings.append(row)
         at = [None if np.isnan(event.onset_s) else samples(event.onset_s, sfreq_hz) for event in table]
         marks = [i for i, event in enumerate(table) if event.value == "boundary"]
-        breaks = {
-            "boundary": [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples],
-            "dead": [tuple(stretch) for stretch in dead],
-        }
-        self.breaks += [(number, *stretch) for stretch in sorted(breaks["boundary"] + breaks["dead"])]
-        starts = window_starts(n_samples, window_samples, stride_samples, [])
-        for reason, stretches in breaks.items():
-            lost = straddles(starts, window_samples, stretches)
-            self.dropped_windows[reason] += int(lost.sum())
-            starts = starts[~lost]
+        boundaries = [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples]
+        dead = [(begin, end) for begin, end in dead]
+        breaks = sorted([*boundaries, *dead])
+        self.breaks += [(number, *stretch) for stretch in breaks]
+        starts = window_starts(n_samples, window_samples, stride_samples, breaks)
         self.windows += [(number, start) for start in starts]
 
         kept, left_out, unknown = event_kinds.classify([event.value for event in table])
@@ -61,19 +55,20 @@ class ReleaseTables:
         self.events_left_out += left_out
         self.unknown_events += unknown
         if recording.task == CONTRAST_CHANGE:
-            self._add_trials(table, recording, row, breaks, p)
+            self._add_trials(table, recording, row, {"no_signal": dead, "boundary": boundaries}, p)
 
-    def _add_trials(self, table: list[Event], recording: Recording, row: dict, breaks: dict[str, list], p) -> None:
+    def _add_trials(self, table: list[Event], recording: Recording, row: dict, breaks: dict, p) -> None:
         trials, dropped = contrast_trials(table, recording.run)
         self.dropped_trials += dropped
         window_samples = samples(p.window_s, row["sfreq_hz"])
         for trial in with_previous(trials):
             start = samples(trial["onset_s"] + p.trial_offset_s, row["sfreq_hz"])
-            reasons = (why for why, where in breaks.items() if straddles(np.array([start]), window_samples, where)[0])
             if start + window_samples > row["samples"]:
                 self.dropped_trials["window_after_end"] += 1
-            elif reason := next(reasons, None):
-                self.dropped_trials[reason] += 1
+            elif why := next(
+                (k for k, v in breaks.items() if straddles(np.array([start]), window_samples, v)[0]), None
+            ):
+                self.dropped_trials[why] += 1
             else:
                 self.trials.append({**trial, **row, "start_sample": start})
 
@@ -91,7 +86,6 @@ class ReleaseTables:
         return {
             "recordings": Counter(row["task"] for row in self.recordings),
             "windows": Counter(self.recordings[recording]["task"] for recording, _ in self.windows),
-            "dropped_windows": dict(self.dropped_windows),
             "trials": Counter(trial["outcome"] for trial in self.trials),
             "fast_block_trials": sum(trial["fast_block"] for trial in self.trials),
             "dropped_trials": {why: n for why, n in dropped.items() if why not in FILE_REASONS},

@@ -1,7 +1,7 @@
 """Networks for the EEG Foundation Challenge (NeurIPS 2025): what its organisers import and call.
 
-hbn.deploy.challenge_zip puts this file beside architecture.py and the weights into the zip; only there it can be
-imported.
+hbn.deploy.challenge_zip puts this file into the zip, beside architecture.py and the weights. It can be imported only
+there.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The network: an encoder from microvolts to tokens, and the heads of the three training stages.
+"""The network: an encoder from microvolts to features of every sample, and the heads of the training stages.
 
-Everything the network needs at inference is inside it: resampling to its own 100 Hz, normalisation,
-clipping. Inputs are (B, C, T) in microvolts, average-referenced and filtered to 0.5-45 Hz.
+Everything the network needs at inference is inside it: resampling to its own 100 Hz, bad channels,
+normalisation, clipping. Inputs are (B, C, T) in microvolts, average-referenced and filtered to 0.5-45 Hz.
 """
 
 import math
@@ -12,8 +12,19 @@ from torch.nn import functional as F
 
 SFREQ_HZ = 100  # of the network; the signal holds nothing above 45 Hz, so every 5th sample of 500 Hz is enough
 CLIP = 5.0  # standard deviations
-SIZES = {"tiny": (96, 4), "small": (192, 6), "base": (512, 8), "large": (1024, 10)}  # width, blocks
+BAD_RATIO = 3.5  # times the median channel's rms: what is above is a bad channel
+FLAT_RATIO = 0.05  # times the median channel's rms: what is below is a dead channel
+STEPS = (2, 5)  # of the samples in a feature of the first scale, of these in one of the next: 50 Hz, 10 Hz
+SIZES = {  # widths and numbers of blocks at the scales
+    "tiny": ((64, 96), (1, 3)),
+    "small": ((128, 256), (2, 4)),
+    "base": ((256, 640), (2, 5)),
+    "large": ((512, 1152), (3, 6)),
+}
 BANDS_HZ = ((1, 4), (4, 8), (8, 13), (13, 20), (20, 30), (30, 45))
+# Kinds of events in the order of the read-out. A press is one of either hand.
+KINDS = ("press", "stimulus_onset", "feedback", "eyes_opened", "eyes_closed", "start", "stop")
+PRESS = KINDS.index("press")
 
 
 def smooth_components(positions_m: Tensor, n: int, length_m: float = 0.03) -> Tensor:
@@ -34,7 +45,7 @@ def whitening(covariance: Tensor, shrinkage: float = 0.05) -> Tensor:
 
 
 class Block(nn.Module):
-    """Residual block over tokens (B, N, D): a dilated convolution of width 3 and a linear layer.
+    """Residual block over time (B, N, D): a dilated convolution of width 3 and a linear layer.
 
     The convolution is one matrix product over the three shifted copies: on a CPU much faster than
     a depthwise convolution, and quantised like any linear layer.
@@ -49,122 +60,179 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
-        d, n = self.dilation, h.shape[1]
+        h, d, n = self.norm(x), self.dilation, x.shape[1]
         padded = F.pad(h, (0, 0, d, d))  # (B, N + 2d, D)
         h = torch.cat([padded[:, :n], h, padded[:, 2 * d :]], dim=-1)  # (B, N, 3D)
-        return x + self.dropout(self.out(F.gelu(self.mix(h))))
+        h = self.out(F.gelu(self.mix(h)))
+        if self.training:  # a feature is dropped in the whole window: neighbours in time would give it away
+            h = h * self.dropout(torch.ones_like(h[:, :1]))
+        return x + h
 
 
 class Encoder(nn.Module):
-    """(B, C, T) microvolts at `sfreq_hz` -> tokens (B, N, D), one per `patch_s`.
+    """(B, C, T) microvolts at `sfreq_hz` -> features of every 0.02 s, fine enough for each sample, and of every 0.1 s.
 
-    The weights do not depend on `sfreq_hz`, which must be a multiple of 100 Hz.
+    A U-Net over time (Ronneberger, Fischer & Brox 2015) behind whitening: features at 50 and 10 Hz, the second
+    made from the first, then back with skip connections. There is no position embedding, so a window moved in time
+    has the same features, and the weights fit windows of any length. Nor do they depend on `sfreq_hz`, which must be
+    a multiple of 100 Hz.
     """
 
     def __init__(
-        self,
-        positions_m: Tensor,
-        sfreq_hz: int,
-        window_s: float,
-        size: str,
-        patch_s: float,
-        n_spatial_filters: int,
-        dropout: float,
+        self, positions_m: Tensor, sfreq_hz: int, window_s: float, size: str, n_spatial_filters: int, dropout: float
     ):
         super().__init__()
-        width, depth = SIZES[size]
+        widths, depths = SIZES[size]
         self.step = _whole(sfreq_hz / SFREQ_HZ, "preprocess.sfreq_hz should be a multiple of 100 Hz")
-        self.patch_samples = _whole(patch_s * SFREQ_HZ, "model.patch_s should be whole samples at 100 Hz")
-        self.n_tokens = _whole(window_s / patch_s, "windows.window_s should be a multiple of model.patch_s")
-        self.width, self.n_channels = width, len(positions_m)
+        tokens = window_s * SFREQ_HZ / math.prod(STEPS)
+        self.n_samples = math.prod(STEPS) * _whole(tokens, "windows.window_s should be a multiple of 0.1 s")
+        self.n_channels, self.width, self.coarse_width = len(positions_m), widths[0], widths[-1]
+        self.fine_samples = STEPS[0]  # in one of the fine features
         self.register_buffer("positions_m", positions_m)
+        self.reference = int(positions_m[:, 2].argmax())  # Cz, on top: it is exactly zero until re-referenced
         # Spatial filters are learned in whitened space, where the large shared background is no larger
         # than the small differences that carry information: few labels then suffice.
         self.register_buffer("whitener", torch.eye(self.n_channels))
         self.spatial = nn.Parameter(torch.randn(self.n_channels, n_spatial_filters) / self.n_channels**0.5)
-        self.patch = nn.Linear(self.patch_samples * n_spatial_filters, width)
-        self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, width))
-        self.blocks = nn.Sequential(*(Block(width, 2 ** (i % 3), dropout) for i in range(depth)))
-        self.norm = nn.LayerNorm(width)
+        self.stem = nn.Linear(STEPS[0] * n_spatial_filters, widths[0])
+        self.down = nn.ModuleList(_blocks(*scale, dropout) for scale in zip(widths, depths, strict=True))
+        self.up = nn.ModuleList(_blocks(width, 1, dropout) for width in widths[:-1])
+        pairs = list(zip(widths[:-1], widths[1:], STEPS[1:], strict=True))
+        self.pool = nn.ModuleList(nn.Linear(step * fine, coarse) for fine, coarse, step in pairs)
+        self.unpool = nn.ModuleList(nn.Linear(coarse, step * fine) for fine, coarse, step in pairs)
+        self.norm, self.coarse_norm = nn.LayerNorm(widths[0]), nn.LayerNorm(widths[-1])
 
     def resample(self, x_uv: Tensor) -> Tensor:
         """(B, C, T) at the data's rate -> (B, C, T') at 100 Hz."""
         return x_uv[..., :: self.step]
 
     def normalise(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T') -> (B, T', C): each channel centred, the window scaled to rms 1, clipped.
+        """(B, C, T') -> (B, T', C): channels centred, bad ones left out, the window scaled to rms 1, clipped.
 
-        One scale for all channels: their relation is what spatial filters work on.
+        One scale for all channels: their relation is what spatial filters work on. A bad channel becomes the mean of
+        the good ones. The second look finds a bad channel that a worse one hid through the average reference.
         """
-        centred = x_uv - x_uv.mean(dim=-1, keepdim=True)
-        scale = (centred.square().mean(dim=(-2, -1), keepdim=True) + 0.01).sqrt()
-        return (centred / scale).clamp(-CLIP, CLIP).transpose(1, 2)
+        x = x_uv - x_uv.mean(dim=-1, keepdim=True)
+        good = torch.ones_like(x[..., :1])  # (B, C, 1)
+        for _ in range(2):
+            good = good * self._looks_good(x)
+            x = x - (good * x).sum(1, keepdim=True) / good.sum(1, keepdim=True)
+        x = x * good  # zero is the mean of the good channels now
+        scale = (x.square().sum(dim=(-2, -1), keepdim=True) / (good.sum(1, keepdim=True) * x.shape[-1]) + 0.01).sqrt()
+        return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
+
+    def _looks_good(self, x: Tensor) -> Tensor:
+        """(B, C, T') -> (B, C, 1): 1 where a channel is as strong as the others, within BAD_RATIO and FLAT_RATIO.
+
+        A dead electrode records nothing against Cz: where the average is the reference it repeats Cz.
+        """
+        rms = x.square().mean(dim=-1, keepdim=True).sqrt()
+        against_cz = (x - x[:, self.reference, None]).square().mean(dim=-1, keepdim=True).sqrt()
+        median = rms.sort(dim=1).values[:, self.n_channels // 2, None]
+        bad = (rms > BAD_RATIO * median) | (torch.minimum(rms, against_cz) < FLAT_RATIO * median)
+        bad = bad & (torch.arange(self.n_channels, device=x.device) != self.reference)[:, None]
+        return (~bad).to(x.dtype)
 
     def adapt(self, x_uv: Tensor) -> None:
         """Set the whitener from unlabelled windows (B, C, T) of training participants."""
         x = self.normalise(self.resample(x_uv)).flatten(0, 1)  # (B * T', C)
         self.whitener.copy_(whitening(x.T @ x / x.shape[0]))
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """Normalised (B, T', C) -> tokens (B, N, D)."""
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised (B, T', C) -> fine features (B, T' / 2, D) and coarse ones (B, T' / 10, E)."""
         sources = x @ (self.whitener @ self.spatial)  # (B, T', S)
-        patches = sources.reshape(x.shape[0], self.n_tokens, -1)  # (B, N, P * S)
-        return self.norm(self.blocks(self.patch(patches) + self.position))
+        h = self.stem(sources.reshape(x.shape[0], x.shape[1] // STEPS[0], -1))
+        skips = []
+        for blocks, pool, step in zip(self.down[:-1], self.pool, STEPS[1:], strict=True):
+            skips.append(blocks(h))
+            h = pool(skips[-1].reshape(h.shape[0], h.shape[1] // step, -1))
+        h = self.down[-1](h)
+        coarse = self.coarse_norm(h)
+        for skip, blocks, unpool in zip(skips[::-1], self.up[::-1], self.unpool[::-1], strict=True):
+            h = blocks(skip + unpool(h).reshape(skip.shape))
+        return self.norm(h), coarse
 
-    def forward(self, x_uv: Tensor) -> Tensor:
-        return self.tokens(self.normalise(self.resample(x_uv)))
+    def forward(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
+        return self.features(self.normalise(self.resample(x_uv)))
+
+
+def _blocks(width: int, depth: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(*(Block(width, 2 ** (i % 3), dropout) for i in range(depth)))
+
+
+class EventReadout(nn.Module):
+    """Which events are where in a window: what pretraining learns, and challenge 1 starts from.
+
+    For every kind of event, a distribution over the samples of the window and "none".
+    """
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.when = nn.Linear(encoder.width, encoder.fine_samples * len(KINDS))
+        self.absent = nn.Linear(encoder.width, len(KINDS))  # of what is where the event would be
+        self.none = nn.Linear(encoder.coarse_width, len(KINDS))
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, M, D), (B, N, E) -> logits of samples (B, T', K), of none (B, K), and shares (B, M, K).
+
+        The shares say in which of the fine features an event would be, if there is one.
+        """
+        when = self.when(fine).reshape(fine.shape[0], fine.shape[1], -1, len(KINDS))  # (B, M, samples, K)
+        share = when.flatten(1, 2).softmax(1).reshape(when.shape).sum(2)
+        none = self.none(coarse.mean(1)) + (share * self.absent(fine)).sum(1)
+        return when.flatten(1, 2), none, share
 
 
 class ResponseTime(nn.Module):
-    """Challenge 1: a distribution over what a trial leads to.
+    """Challenge 1: a distribution over what a trial leads to, read out as the press is in pretraining.
 
-    Outcomes are the time bins of the window (two per token), a press before the window and no
-    response. The predicted response time is the expectation over the outcomes with a response.
+    Outcomes are the samples of the window, a press before the window and no response. The predicted response time
+    is the expectation over the outcomes with a response.
     """
-
-    BINS_PER_TOKEN = 2
 
     def __init__(self, encoder: Encoder, window_s: float, trial_offset_s: float):
         super().__init__()
-        self.encoder = encoder
-        n_bins = encoder.n_tokens * self.BINS_PER_TOKEN
-        self.bin_s = window_s / n_bins
+        self.encoder, self.events = encoder, EventReadout(encoder)
+        n = encoder.n_samples
+        self.bin_s = window_s / n
         self.trial_offset_s = trial_offset_s
-        centres_s = trial_offset_s + self.bin_s * (torch.arange(n_bins) + 0.5)
+        centres_s = trial_offset_s + self.bin_s * (torch.arange(n) + 0.5)
         self.register_buffer("centres_s", torch.cat([centres_s, torch.tensor([trial_offset_s / 2])]), persistent=False)
-        self.time = nn.Linear(encoder.width, self.BINS_PER_TOKEN)
-        self.time_prior = nn.Parameter(torch.zeros(n_bins))
-        self.outside = nn.Linear(2 * encoder.width, 2)  # early, no response
-        self.auxiliary = nn.Linear(2 * encoder.width, 2)  # pressed right, correct
+        self.prior = nn.Parameter(torch.zeros(n))  # where in the window responses are
+        pooled = encoder.width + encoder.coarse_width
+        self.early = nn.Linear(pooled, 1)
+        self.auxiliary = nn.Linear(pooled, 2)  # pressed right, correct
 
     def logits(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
-        """Outcome logits (B, bins + 2: time bins, early, no response) and auxiliary logits (B, 2)."""
-        tokens = self.encoder(x_uv)  # (B, N, D)
-        time = self.time(tokens).flatten(1) + self.time_prior  # (B, bins)
-        when = time.reshape(time.shape[0], -1, self.BINS_PER_TOKEN).logsumexp(-1).softmax(-1)  # (B, N)
-        at_response = (when[:, :, None] * tokens).sum(1)
-        pooled = torch.cat([tokens.mean(1), at_response], dim=-1)  # (B, 2D)
-        return torch.cat([time, self.outside(pooled)], dim=-1), self.auxiliary(pooled)
+        """Outcome logits (B, T' + 2: samples, early, no response) and auxiliary logits (B, 2)."""
+        fine, coarse = self.encoder(x_uv)  # (B, M, D), (B, N, E)
+        when, none, share = self.events(fine, coarse)
+        at_press = (share[..., PRESS, None] * fine).sum(1)
+        pooled = torch.cat([coarse.mean(1), at_press], dim=-1)
+        outcome = torch.cat([when[..., PRESS] + self.prior, self.early(pooled), none[:, PRESS, None]], dim=-1)
+        return outcome, self.auxiliary(pooled)
 
     def forward(self, x_uv: Tensor) -> Tensor:
         """(B, 3): expected response time in s, P(no response), P(correct | response)."""
         outcome, auxiliary = self.logits(x_uv)
+        return torch.cat([self.expected(outcome), auxiliary[:, 1:].sigmoid()], dim=-1)
+
+    def expected(self, outcome: Tensor) -> Tensor:
+        """Outcome logits (B, T' + 2) -> (B, 2): expected response time in s, P(no response)."""
         probability = outcome.softmax(-1)
         answered = probability[:, :-1]
         rt_s = (answered * self.centres_s).sum(-1) / answered.sum(-1)
-        return torch.stack([rt_s, probability[:, -1], auxiliary[:, 1].sigmoid()], dim=-1)
+        return torch.stack([rt_s, probability[:, -1]], dim=-1)
 
     def targets(self, rt_s: Tensor, sd_s: float) -> Tensor:
-        """Target distributions (B, bins + 2) of response times (B,); NaN means no response.
+        """Target distributions (B, T' + 2) of response times (B,); NaN means no response.
 
-        The mass of a Gaussian around the response time in each bin; what lies before the window is
-        'early', what lies after belongs to the last bin.
+        The mass of a Gaussian around the response time in each sample; what lies before the window is
+        'early', what lies after belongs to the last sample.
         """
-        n_bins = len(self.time_prior)
-        edges = self.trial_offset_s + self.bin_s * torch.arange(n_bins + 1, device=rt_s.device)
+        edges = self.trial_offset_s + self.bin_s * torch.arange(len(self.prior) + 1, device=rt_s.device)
         answered = ~rt_s.isnan()
-        z = (edges - rt_s.nan_to_num()[:, None]) / sd_s  # (B, bins + 1)
+        z = (edges - rt_s.nan_to_num()[:, None]) / sd_s  # (B, T' + 1)
         cumulative = torch.special.ndtr(z)
         cumulative[:, -1] = 1.0
         mass = torch.cat([cumulative.diff(dim=1), cumulative[:, :1]], dim=1) * answered[:, None]
@@ -196,7 +264,7 @@ class Factors(nn.Module):
     def __init__(self, encoder: Encoder, n_regions: int, n_outputs: int):
         super().__init__()
         self.encoder = encoder
-        n_samples = encoder.n_tokens * encoder.patch_samples
+        n_samples = encoder.n_samples
         bin_hz = SFREQ_HZ / n_samples
         low_hz, high_hz = BANDS_HZ[0][0], BANDS_HZ[-1][1]
         hz = bin_hz * torch.arange(math.ceil(low_hz / bin_hz), math.ceil(high_hz / bin_hz), dtype=torch.float64)
@@ -209,7 +277,7 @@ class Factors(nn.Module):
         self.register_buffer("bands", (bands / bands.sum(0)).repeat(2, 1).float(), persistent=False)
         regions = smooth_components(encoder.positions_m, n_regions)
         self.register_buffer("regions", regions / encoder.n_channels**0.5, persistent=False)
-        self.n_features = n_regions * len(BANDS_HZ) + encoder.width
+        self.n_features = n_regions * len(BANDS_HZ) + encoder.coarse_width
         self.readout = nn.Linear(self.n_features, n_outputs)
 
     def features(self, x_uv: Tensor) -> Tensor:
@@ -217,7 +285,7 @@ class Factors(nn.Module):
         spectrum = self.encoder.resample(x_uv) @ self.fourier  # (B, C, 2F)
         log_power = (spectrum.square() @ self.bands + 1.0).log()  # (B, C, bands)
         spectral = (log_power.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
-        return torch.cat([spectral, self.encoder(x_uv).mean(1)], dim=-1)
+        return torch.cat([spectral, self.encoder(x_uv)[1].mean(1)], dim=-1)
 
     def forward(self, x_uv: Tensor) -> Tensor:
         return self.readout(self.features(x_uv))
@@ -228,7 +296,7 @@ def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
     if members := members_of(saved["state"]):
         return Ensemble([rebuild(saved | {"state": state}, sfreq_hz) for state in members])
     state, p, window_s = saved["state"], saved["model"], saved["window_s"]
-    settings = p["size"], p["patch_s"], p["n_spatial_filters"], p["dropout"]
+    settings = p["size"], p["n_spatial_filters"], p["dropout"]
     encoder = Encoder(state["encoder.positions_m"], sfreq_hz, window_s, *settings)
     if "trial_offset_s" in saved:
         network = ResponseTime(encoder, window_s, saved["trial_offset_s"])

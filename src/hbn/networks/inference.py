@@ -16,10 +16,16 @@ from hbn.networks.architecture import Encoder, rebuild
 N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz for a covariance of 129 channels
 
 
+def use_cpu(threads: int) -> None:
+    """Set PyTorch to deterministic arithmetic on `threads` threads of the CPU."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
 def new_encoder(dataset: Dataset, p: params.Model) -> Encoder:
     """An encoder for this dataset's montage, rate and window: random weights, no whitener yet."""
     window_s = dataset.window_samples / dataset.cache.sfreq_hz
-    settings = p.size, p.patch_s, p.n_spatial_filters, p.dropout
+    settings = p.size, p.n_spatial_filters, p.dropout
     try:
         return Encoder(dataset.positions_m, round(dataset.cache.sfreq_hz), window_s, *settings)
     except ValueError as error:
@@ -36,16 +42,19 @@ def adapted_encoder(dataset: Dataset, p: params.Model) -> Encoder:
     return encoder
 
 
-def load_encoder(path: Path | str, dataset: Dataset, p: params.Model) -> Encoder:
-    """The pretrained encoder for this dataset; HbnError if it was made for another shape."""
-    encoder = new_encoder(dataset, p)
+def load_pretrained(path: Path | str, network: nn.Module) -> None:
+    """Fill a network's encoder and, where it has one, its read-out of events; HbnError for another shape."""
+    shared = dict(network.named_children())
+    state = load_file(path, made_by="pretrain")["state"]
     try:
-        encoder.load_state_dict(load_file(path, made_by="pretrain")["state"])
+        for part in ("encoder", "events"):
+            if part in shared:
+                own = {name.removeprefix(f"{part}."): x for name, x in state.items() if name.startswith(f"{part}.")}
+                shared[part].load_state_dict(own)
     except RuntimeError as error:
         raise HbnError(
             f"{path} does not fit the section model or the montage ({error}); run `dvc repro pretrain`"
         ) from None
-    return encoder
 
 
 def predict(

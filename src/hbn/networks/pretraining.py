@@ -1,68 +1,54 @@
-"""Self-supervised pretraining: the encoder learns to fill in masked patches."""
+"""Pretraining on events: which sample of a window holds a press, a stimulus onset, ..., or none does."""
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hbn.networks.architecture import Encoder
+from hbn.networks.architecture import KINDS, SFREQ_HZ, Encoder, EventReadout
 
 
-class MaskedPretraining(nn.Module):
-    """Reconstruction of masked (channel, token) patches from the others.
-
-    The targets are whitened: in plain microvolts the large shared background decides the loss, and
-    what the encoder learns of it serves neither challenge.
-    """
+class EventPretraining(nn.Module):
+    """An encoder with the read-out of events."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.encoder = encoder
-        self.decoder = nn.Linear(encoder.width, encoder.patch_samples * encoder.n_channels)
+        self.encoder, self.events = encoder, EventReadout(encoder)
 
-    def forward(self, x_uv: Tensor, mask: Tensor) -> Tensor:
-        """Loss of windows (B, C, T) under a mask (B, N, C), true where the input is hidden.
-
-        Smooth L1 in standard deviations, so that artefacts do not dominate.
-        """
-        patches = self._patches(x_uv)
-        visible = (patches * ~mask[:, :, None]).flatten(1, 2)  # (B, T', C)
-        prediction = self.decoder(self.encoder.tokens(visible)).reshape(patches.shape)
-        return _masked_loss(prediction, patches @ self.encoder.whitener, mask)
-
-    def baseline(self, x_uv: Tensor, mask: Tensor) -> Tensor:
-        """The loss of predicting zero, the mean of every whitened channel."""
-        whitened = self._patches(x_uv) @ self.encoder.whitener
-        return _masked_loss(torch.zeros_like(whitened), whitened, mask)
-
-    def _patches(self, x_uv: Tensor) -> Tensor:
-        """Normalised windows cut into tokens (B, N, P, C)."""
-        x = self.encoder.normalise(self.encoder.resample(x_uv))  # (B, T', C)
-        return x.reshape(x.shape[0], self.encoder.n_tokens, self.encoder.patch_samples, -1)
+    def forward(self, x_uv: Tensor) -> Tensor:
+        """(B, C, T) -> logits (B, T' + 1, K) of every sample at 100 Hz and, last, of no event in the window."""
+        when, none, _ = self.events(*self.encoder(x_uv))
+        return torch.cat([when, none[:, None]], dim=1)
 
 
-def block_masks(n: int, positions_m: Tensor, n_tokens: int, window_s: float, p, seed: list[int]) -> Tensor:
-    """Masks (n, N, C) that hide `mask_fraction` of the patches on average, in blocks.
+def event_targets(window: Tensor, kind: Tensor, at_s: Tensor, n_windows: int, n_samples: int, sd_s: float) -> Tensor:
+    """Target distributions (B, T' + 1, K) of the samples of n_windows windows and of none.
 
-    A block is a cap of electrodes around a random one during a stretch of tokens; the number of
-    blocks is such that their union has the wanted size.
+    window, kind (E,) and at_s (E,), seconds from the start of the window, describe the events inside and near it.
+    Each event is a Gaussian of width sd_s, of which the part inside the window counts: an event that is on the
+    edge is half there. Several events of a kind share the distribution; "none" has what is missing to 1.
     """
-    rng = np.random.default_rng(seed)
-    caps = (torch.cdist(positions_m, positions_m) < p.mask_radius_m).numpy()  # (C, C)
-    block_tokens = max(1, round(p.mask_block_s * n_tokens / window_s))
-    covered = caps.mean() * block_tokens / (n_tokens + block_tokens - 1)
-    n_blocks = max(1, round(math.log(1 - p.mask_fraction) / math.log(1 - covered)))
-    centre = rng.integers(len(caps), size=(n, n_blocks))
-    start = rng.integers(1 - block_tokens, n_tokens, size=(n, n_blocks, 1))
-    token = np.arange(n_tokens)
-    during = (token >= start) & (token < start + block_tokens)  # (n, blocks, N)
-    hidden = np.einsum("bkn,bkc->bnc", during.astype(np.float32), caps[centre].astype(np.float32))
-    return torch.from_numpy(hidden > 0)
+    n_kinds = len(KINDS)
+    edges_s = torch.arange(n_samples + 1) / SFREQ_HZ
+    mass = torch.special.ndtr((edges_s - at_s[:, None]) / sd_s).diff(dim=1)  # (E, T')
+    total = torch.zeros(n_windows * n_kinds, n_samples).index_add_(0, window * n_kinds + kind, mass)
+    total = total.reshape(n_windows, n_kinds, n_samples)
+    inside = total.sum(-1, keepdim=True)
+    inside_or_one = inside.clamp(min=1.0)
+    target = torch.cat([total / inside_or_one, (1 - inside).clamp(min=0.0)], dim=-1)  # (B, K, T' + 1)
+    return target.transpose(1, 2)
 
 
-def _masked_loss(prediction: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
-    """Mean smooth L1 of (B, N, P, C) over the patches that mask (B, N, C) hides."""
-    error = F.smooth_l1_loss(prediction, patches, reduction="none") * mask[:, :, None]
-    return error.sum() / (mask.sum() * patches.shape[2]).clamp(min=1)
+def event_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of distributions (B, T' + 1, K), the mean over windows and, by weights (K,), over kinds.
+
+    A target of zeros, where nothing is known of a kind, costs nothing.
+    """
+    cross_entropy = -(target * logits.log_softmax(1)).sum(1)  # (B, K)
+    return (cross_entropy.mean(0) * weights).sum() / weights.sum()
+
+
+def loss_of_rates(target: Tensor) -> Tensor:
+    """The loss (K,) of knowing only how often a window holds a kind: the same chance for each sample."""
+    rates = target.sum(0) / target.sum((0, 1)).clamp(min=1.0)  # (T' + 1, K), in the windows that are known
+    samples = rates[:-1].mean(0, keepdim=True).expand(len(rates) - 1, -1)
+    log_rates = torch.cat([samples, rates[-1:]]).clamp(min=1e-9).log()
+    return -(target * log_rates).sum(1).mean(0)

@@ -1,15 +1,16 @@
 """Experiments and commits with the scores that tell them apart, from `dvc exp show`."""
 
 from hbn.reporting.repository import dvc_json
+from hbn.scoring.names import direction
 
-# Column: metrics file, key, whether lower is better.
+# Column: metrics file, key.
 SCORES = {
-    "challenge1.nrmse": ("metrics/challenge1.json", "test.pretrained.nrmse.value", True),
-    "challenge1.r": ("metrics/challenge1.json", "test.pretrained.pearson_r.value", False),
-    "challenge1.auroc": ("metrics/challenge1.json", "test.pretrained.auroc_miss.value", False),
-    "challenge2.nrmse": ("metrics/challenge2.json", "test.eeg.mean_nrmse.value", True),
-    "challenge2.r": ("metrics/challenge2.json", "test.eeg.mean_pearson_r.value", False),
-    "pretrain.explained": ("metrics/pretrain.json", "explained", False),
+    "challenge1.nrmse": ("metrics/challenge1.json", "test.pretrained.nrmse.value"),
+    "challenge1.r": ("metrics/challenge1.json", "test.pretrained.pearson_r.value"),
+    "challenge1.auroc": ("metrics/challenge1.json", "test.pretrained.auroc_miss.value"),
+    "challenge2.nrmse": ("metrics/challenge2.json", "test.eeg.mean_nrmse.value"),
+    "challenge2.r": ("metrics/challenge2.json", "test.eeg.mean_pearson_r.value"),
+    "pretrain.explained": ("metrics/pretrain.json", "explained"),
 }
 COLUMNS = ("experiment", "commit", "state", *SCORES, "changed parameters")
 
@@ -24,25 +25,25 @@ def experiments(n_commits: int = 5) -> list[dict]:
     for commit in dvc_json("exp", "show", "--num", str(n_commits)):
         start = commit.get("data") or {}
         rows.append(_row(commit["name"] or "", commit["rev"], "", start, start))
-        for one in commit.get("experiments") or []:
-            state = ((one.get("executor") or {}).get("state") or "").lower().replace("success", "")
-            last = one["revs"][0]
-            rows.append(_row(one["name"] or last["rev"][:7], commit["rev"], state, last.get("data") or {}, start))
+        for experiment in commit.get("experiments") or []:
+            state = ((experiment.get("executor") or {}).get("state") or "").lower().replace("success", "")
+            last = experiment["revs"][0]
+            name = experiment["name"] or last["rev"][:7]
+            rows.append(_row(name, commit["rev"], state, last.get("data") or {}, start))
     return rows
 
 
 def by_score(rows: list[dict], name: str) -> list[dict]:
     """The rows from best to worst, those without the score last."""
-    sign = 1 if SCORES[name][2] else -1
-    return sorted(rows, key=lambda row: (row[name] is None, sign * (row[name] or 0)))
+    return sorted(rows, key=lambda row: (row[name] is None, -direction(name) * (row[name] or 0)))
 
 
 def _row(name: str, commit: str, state: str, data: dict, start: dict) -> dict:
     before = _parameters(start)
     changed = [f"{key}={value}" for key, value in _parameters(data).items() if value != before.get(key)]
     scores = {
-        column: None if state else _find((data.get("metrics") or {}).get(file, {}).get("data") or {}, key)
-        for column, (file, key, _) in SCORES.items()
+        column: None if state else _value((data.get("metrics") or {}).get(file, {}).get("data") or {}, key)
+        for column, (file, key) in SCORES.items()
     }
     commit = commit if commit == "workspace" else commit[:7]
     return {"experiment": name, "commit": commit, "state": state, **scores, "changed parameters": ", ".join(changed)}
@@ -53,7 +54,7 @@ def _parameters(data: dict) -> dict[str, object]:
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
-def _find(content: dict, key: str) -> float | None:
+def _value(content: dict, key: str) -> float | None:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content

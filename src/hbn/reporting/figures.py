@@ -41,10 +41,10 @@ def column(table: Table, name: str) -> np.ndarray:
 
 def groups(table: Table, *names: str) -> dict[str, Table]:
     """The rows by the values of these columns, in their order in the table."""
-    found: dict[str, Table] = {}
+    by_value: dict[str, Table] = {}
     for row in table:
-        found.setdefault(" ".join(row[name] for name in names), []).append(row)
-    return found
+        by_value.setdefault(" ".join(row[name] for name in names), []).append(row)
+    return by_value
 
 
 def losses(axes: Axes, tables: dict[str, Table]) -> None:

@@ -1,4 +1,4 @@
-"""Scores that need no EEG: predictions from metadata alone, beside which every EEG score stands."""
+"""Baselines: predictions without EEG, beside which every score of EEG stands."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,14 +14,14 @@ Row = Mapping[str, str]
 def age_sex(participants: Sequence[Row]) -> np.ndarray:
     """Age in years and sex (N, 2); NaN where unknown."""
     sex = {"F": 0.0, "M": 1.0}
-    return np.array([(_number(one["age_years"]), sex.get(one["sex"], np.nan)) for one in participants])
+    return np.array([(_number(row["age_years"]), sex.get(row["sex"], np.nan)) for row in participants])
 
 
 def stimulus_and_history(trials: Sequence[Row]) -> np.ndarray:
-    """What the experiment showed in a trial and how the one before it went (N, 10).
+    """What a trial showed and how the previous trial went (N, 10); nothing of it comes from the EEG.
 
-    Side, foreperiod and its square, fast block, trial number, early press; previous response time
-    and outcome. Nothing of it comes from the EEG.
+    Columns: side, foreperiod and its square, fast block, trial number, early press, previous response time (NaN
+    where there was none), previous outcome (correct, wrong, miss).
     """
     rows = []
     for t in trials:

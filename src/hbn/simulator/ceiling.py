@@ -12,16 +12,12 @@ from hbn.scoring import metrics
 from hbn.simulator.eeg import (
     BANDS_HZ,
     FLAT_BELOW_HZ,
-    HEIGHT_SD,
-    MOTOR_SHARE,
     RHYTHMS_UV,
     SENSOR_NOISE_UV,
     background_scale,
-    hand_modulation,
     head,
-    motor,
-    ramp,
 )
+from hbn.simulator.evoked import HEIGHT_SD, MOTOR_SHARE, hand_modulation, motor, ramp
 from hbn.simulator.people import EXPONENT, rng_of
 
 HIGHPASS_HZ = 0.25  # half amplitude of MNE's 0.5 Hz high-pass

@@ -1,7 +1,7 @@
-"""The simulated cohort's EEG: a spherical head, named sources, artefacts, and HBN-identical files.
+"""The simulated cohort's EEG: a spherical head, named sources, rhythms, background and artefacts.
 
 All signals are float32 (C, T) in microvolts against Cz. What a participant's factors change is in
-behaviour.FEATURES; how the sources move is in `rhythms_uv` and `responses_uv`.
+people.FEATURES, what events evoke in `evoked`.
 """
 
 from functools import lru_cache
@@ -12,7 +12,9 @@ import scipy.fft
 from hbn import params
 from hbn.data import bids
 from hbn.data.bids import CHANNELS, Recording
-from hbn.simulator.people import EXPONENT, Brain, Person, contralateral, rng_of, spans, trials_of
+from hbn.simulator.evoked import hand_modulation, mouse_hand, responses_uv
+from hbn.simulator.people import EXPONENT, Brain, Person, rng_of
+from hbn.simulator.tasks import spans
 
 # Dipoles, named by the electrode above them; radial, 65 mm from the centre of the head.
 SOURCES = {
@@ -29,8 +31,6 @@ RHYTHMS_UV = {
 }
 # Centre (alpha: the average participant's) and width of their Gaussian spectra.
 BANDS_HZ = {"alpha": (9.0, 1.0), "mu": (10.0, 1.2), "beta": (20.0, 3.5), "theta": (6.0, 0.9)}
-MOTOR_SHARE = 0.5  # of the readiness potential's height in the ramp's
-HEIGHT_SD = 0.3  # of the logarithm of the ramp's height, from trial to trial
 N_BACKGROUND = 96
 BLOCK = 16  # sources simulated at once, which bounds memory
 # The named sources have a background of their own, which no spatial filter can tell from what they
@@ -39,8 +39,6 @@ OWN_BACKGROUND = 0.3
 FLAT_BELOW_HZ = 0.3  # where the background's spectrum stops rising
 SENSOR_NOISE_UV = 1.0
 MAINS_HZ = 60.0
-RAMP_START_S = 0.3  # after the target
-MISS_RAMP = 0.25  # share of the ramp's height reached without a response
 
 
 @lru_cache
@@ -99,7 +97,8 @@ def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.
         data_uv += some @ (_shaped(rng, some.shape[1], n, pink) * np.float32(level_uv))
 
     named = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
-    for part in (rhythms_uv(rng, brain, rows, time_s, p), responses_uv(rng, rows, time_s, p.ramp_uv)):
+    rhythms = rhythms_uv(rng, brain, hand_modulation(rows, time_s, mouse_hand(p.seed, one)), rows, time_s, p)
+    for part in (rhythms, responses_uv(rng, p, one, recording, rows, time_s)):
         for name, values in part.items():
             named[name] += values
     data_uv += np.stack([topographies[name] for name in named], axis=1) @ np.stack(list(named.values()))
@@ -116,14 +115,13 @@ def background_scale(sfreq_hz: float) -> float:
 
 
 def rhythms_uv(
-    rng: np.random.Generator, brain: Brain, rows: list[dict], time_s: np.ndarray, p: params.Simulator
+    rng: np.random.Generator, brain: Brain, hands: tuple, rows: list[dict], time_s: np.ndarray, p: params.Simulator
 ) -> dict[str, np.ndarray]:
-    """Ongoing rhythms of named sources (RHYTHMS_UV) as this participant has them."""
+    """Ongoing rhythms of named sources (RHYTHMS_UV) as this participant has them; `hands` scale the motor ones."""
     closed = spans(rows, "instructed_toCloseEyes", "instructed_toOpenEyes", time_s)
-    left, right = hand_modulation(rows, time_s)
     level = {"alpha": brain.log_alpha, "beta": brain.log_beta, "theta": brain.log_theta, "mu": 0.0}
     tilt = {"left_frontal": -brain.asymmetry, "right_frontal": brain.asymmetry}
-    gain = {"left_motor": left, "right_motor": right}
+    gain = {"left_motor": hands[0], "right_motor": hands[1]}
     gain |= dict.fromkeys(("occipital", "left_occipital", "right_occipital", "parietal"), 1 + 1.2 * closed)
     courses = {}
     for source, rhythms in RHYTHMS_UV.items():
@@ -136,69 +134,6 @@ def rhythms_uv(
             noise = _narrow(rng, len(time_s), p.sfreq_hz, centre_hz, width_hz)
             courses[source] += np.float32(level_uv) * gain.get(source, np.float32(1)) * noise
     return courses
-
-
-def responses_uv(
-    rng: np.random.Generator, rows: list[dict], time_s: np.ndarray, ramp_uv: float
-) -> dict[str, np.ndarray]:
-    """What targets, presses, feedback and flicker evoke in named sources."""
-    n = len(time_s)
-    evoked = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
-    contrast = {"left": np.zeros(n, dtype=np.float32), "right": np.zeros(n, dtype=np.float32)}
-    for trial in trials_of(rows):
-        after_s = time_s - np.float32(trial["target_s"])
-        height_uv = ramp_uv * np.exp(rng.normal(0, HEIGHT_SD))
-        evoked["parietal"] += height_uv * ramp(after_s, trial["rt_s"])
-        if trial["rt_s"] is not None:
-            evoked[f"{contralateral(trial['hand'])}_motor"] += MOTOR_SHARE * ramp_uv * motor(after_s, trial["rt_s"])
-            shown_s = after_s - np.float32(trial["feedback_s"] - trial["target_s"])
-            negativity_uv = -9.0 if trial["feedback"] == "sad_face" else -4.0
-            evoked["midline"] += negativity_uv * _bump(shown_s, 0.25, 0.05)
-            evoked["parietal"] += 8.0 * _bump(shown_s, 0.40, 0.09)
-        contrast[trial["side"]] += np.clip(np.minimum(after_s / 1.6, (2.4 - after_s) / 0.8), 0, 1)
-        contrast["left"] += 0.5 * (np.abs(after_s) < 3)
-        contrast["right"] += 0.5 * (np.abs(after_s) < 3)
-    # The gratings flicker at 20 Hz (left) and 25 Hz (right), seen by the other hemisphere.
-    evoked["right_occipital"] += 1.5 * contrast["left"] * np.sin(2 * np.pi * 20 * time_s)
-    evoked["left_occipital"] += 1.5 * contrast["right"] * np.sin(2 * np.pi * 25 * time_s)
-    for row in rows:
-        if row["value"] == "stim_ON":
-            evoked["occipital"] += 6.0 * _bump(time_s - np.float32(row["onset_s"]), 0.12, 0.03)
-    return evoked
-
-
-def ramp(after_s: np.ndarray, rt_s: float | None) -> np.ndarray:
-    """Centro-parietal positivity, 1 at its peak: rises from 0.3 s after the target to the response.
-
-    After O'Connell, Dockree & Kelly (2012): its peak marks the decision. Without a response it
-    creeps up and stays low.
-    """
-    if rt_s is None:
-        creeping = np.clip((after_s - RAMP_START_S) / 2.0, 0, 1)
-        return (MISS_RAMP * creeping * np.exp(-np.clip(after_s - 2.4, 0, None) / 0.2)).astype(np.float32)
-    start_s = min(RAMP_START_S, 0.5 * rt_s)
-    rising = np.clip((after_s - start_s) / (rt_s - start_s), 0, 1)
-    falling = np.exp(-np.clip(after_s - rt_s, 0, None) / 0.2)
-    height = min(1.0, rt_s / 1.0)  # a premature press has little evidence behind it
-    return (height * rising * falling).astype(np.float32)
-
-
-def motor(after_s: np.ndarray, rt_s: float) -> np.ndarray:
-    """Lateralised readiness potential, -1 at the press: rises over 0.4 s, gone 0.15 s after."""
-    before = np.clip((after_s - rt_s + 0.4) / 0.4, 0, 1)
-    return (-before * np.exp(-np.clip(after_s - rt_s, 0, None) / 0.08)).astype(np.float32)
-
-
-def hand_modulation(rows: list[dict], time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Amplitudes of left and right motor rhythms: less before a press of the other hand, more after."""
-    gain = {"left": np.ones_like(time_s), "right": np.ones_like(time_s)}
-    for row in rows:
-        if row["value"].endswith("_buttonPress"):
-            after_s = time_s - np.float32(row["onset_s"])
-            change = -0.4 * _bump(after_s, -0.15, 0.25) + 0.3 * _bump(after_s, 0.8, 0.25)
-            gain[contralateral(row["value"].split("_")[0])] += change
-            gain[row["value"].split("_")[0]] += 0.4 * change
-    return np.maximum(gain["left"], 0.2), np.maximum(gain["right"], 0.2)
 
 
 def add_artefacts(

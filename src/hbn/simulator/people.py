@@ -1,6 +1,7 @@
-"""The people of the simulated cohort: who they are, what they do, and the event tables of it.
+"""The people of the simulated cohort: who they are, which recordings they have, and their brains' own features.
 
-Distributions are those measured in the event tables and participants.tsv of four real releases.
+Distributions are those measured in participants.tsv of R1 to R3 and R5 (800 participants). What they do is
+in `tasks`, what their EEG shows of it in `evoked` and `eeg`.
 """
 
 import hashlib
@@ -11,36 +12,30 @@ import numpy as np
 
 from hbn import params
 from hbn.data.bids import FACTORS, Recording
-from hbn.data.events import CONTRAST_CHANGE, FAST, FOREPERIODS_S, RESPONSE_WINDOW_S
+from hbn.data.events import CONTRAST_CHANGE
 
 N_PARTICIPANTS = 136  # per release, as R1 has
-FAST_BLOCKS = 92 / 1727  # share of blocks that run FAST times quicker
-CODES = {
-    **{"contrastTrial_start": 5, "left_target": 8, "right_target": 9, "left_buttonPress": 12, "right_buttonPress": 13},
-    **{"resting_start": 90, "instructed_toOpenEyes": 20, "instructed_toCloseEyes": 30},
-    **{"contrastChangeB1_start": 94, "contrastChangeB2_start": 95, "contrastChangeB3_start": 96},
-    **{"surroundSuppB1_start": 93, "surroundSuppB2_start": 97, "fixpoint_ON": 4, "stim_ON": 8},
-}
-# Duration and codes of start and stop of the movies.
+# Durations of the movies.
 MOVIES_S = {"DespicableMe": 170.546, "ThePresent": 203.066, "DiaryOfAWimpyKid": 117.396, "FunwithFractals": 162.992}
-VIDEO_CODES = {
-    **{"DespicableMe": (83, 103), "ThePresent": (84, 104)},
-    **{"DiaryOfAWimpyKid": (81, 101), "FunwithFractals": (82, 102)},
-}
 TASKS = {
     "RestingState": (None,),
     **dict.fromkeys(MOVIES_S, (None,)),
     "surroundSupp": (1, 2),
     CONTRAST_CHANGE: (1, 2, 3),
+    **dict.fromkeys(("seqLearning6target", "seqLearning8target", "symbolSearch"), (None,)),
 }
-# Columns of participants.tsv, in HBN's order, with the share of participants for whom they say
-# available; the last three have no simulated recordings.
+# Columns of participants.tsv, in HBN's order, with the share of participants for whom they say available.
+# symbolSearch: files of 56 % in R1 (52 to 63 % in seven of eight releases), of 61 % of those who have contrast
+# change detection. It is the only other task whose presses have rows.
 AVAILABLE = {
     **{"RestingState": 0.99, "DespicableMe": 0.95, "FunwithFractals": 0.96, "ThePresent": 0.92},
     **{"DiaryOfAWimpyKid": 0.93, f"{CONTRAST_CHANGE}_1": 0.82, f"{CONTRAST_CHANGE}_2": 0.77},
     **{f"{CONTRAST_CHANGE}_3": 0.76, "surroundSupp_1": 0.81, "surroundSupp_2": 0.74},
     **{"seqLearning6target": 0.29, "seqLearning8target": 0.57, "symbolSearch": 0.56},
 }
+# Of seqLearning, younger children do the version with 6 targets (in R1 and R4 to R11: half of them at this age).
+LEARNING_AGE_YEARS = 8.75
+LEARNING_AVAILABLE = 0.86  # of either version
 # Correlations of age, male sex and the factors (p, attention, internalizing, externalizing).
 CORRELATION = np.array(
     [
@@ -136,6 +131,9 @@ def participants_table(seed: int, release: str) -> list[dict[str, str]]:
             # Runs of a task are mostly missing together.
             missed = done.get(column.rpartition("_")[0] or column, rng.random()) > share
             row[column] = "available" if not missed else "caution" if rng.random() < 0.2 else "unavailable"
+        has_learned = rng_of(seed, row["participant_id"], "learning available").random() < LEARNING_AVAILABLE
+        for column in ("seqLearning6target", "seqLearning8target"):
+            row[column] = "available" if has_learned and column == learning_task(person(row)) else "unavailable"
         rows.append(row)
     return sorted(rows, key=lambda row: row["participant_id"])
 
@@ -147,6 +145,11 @@ def person(row: dict[str, str]) -> Person:
     z = (np.array(values, dtype=float) - FACTOR_MEAN) / FACTOR_SD if known else np.zeros(len(FACTORS))
     age_years = float(row["age"]) if row["age"] != "n/a" else 10.0
     return Person(row["participant_id"], age_years, tuple(z.tolist()))
+
+
+def learning_task(one: Person) -> str:
+    """The version of sequence learning that a participant of this age does."""
+    return "seqLearning6target" if one.age_years < LEARNING_AGE_YEARS else "seqLearning8target"
 
 
 def recordings_of(row: dict[str, str]) -> list[Recording]:
@@ -164,126 +167,6 @@ def recordings_of(row: dict[str, str]) -> list[Recording]:
     ]
 
 
-def event_table(seed: int, one: Person, recording: Recording, lead_in_s: float, resting_cycles: int) -> list[dict]:
-    """Events of a recording in file order: dicts of onset_s, value and the task's own columns.
-
-    The last one, 'end', is not written: it says where the recording ends.
-    """
-    rng = rng_of(seed, one.participant_id, recording.column, "events")
-    rows = [{"onset_s": 0.0, "value": "9999" if recording.task in MOVIES_S else "break cnt"}]
-    if recording.task == CONTRAST_CHANGE:
-        rows += contrast_block(seed, one, recording.run, lead_in_s, rng)
-    elif recording.task == "RestingState":
-        rows.append({"onset_s": 1.3, "value": "resting_start"})
-        onset_s = lead_in_s
-        for _ in range(resting_cycles):
-            rows.append({"onset_s": onset_s, "value": "instructed_toOpenEyes"})
-            rows.append({"onset_s": onset_s + 20, "value": "instructed_toCloseEyes"})
-            onset_s += 60
-        rows.append({"onset_s": onset_s, "value": "instructed_toOpenEyes"})
-        rows.append({"onset_s": onset_s + 4.5, "value": "end"})
-    elif recording.task == "surroundSupp":
-        rows.append({"onset_s": lead_in_s - 2, "value": f"surroundSuppB{recording.run}_start"})
-        stimuli = [(b, f, c) for b in (1, 1, 1, 0) for f in ("0", "0.3", "0.6", "1") for c in (1, 2, 3, 1)]
-        order = rng_of("surroundSupp", recording.run).permutation(len(stimuli))  # the same for everybody
-        onset_s, gap_s = lead_in_s, float(rng.choice([2.91, 5.31]))  # two setups
-        for background, foreground, condition in (stimuli[i] for i in order):
-            rows.append({"onset_s": onset_s - 0.51, "value": "fixpoint_ON"})
-            shown = {"background": background, "foreground_contrast": foreground, "stimulus_cond": condition}
-            rows.append({"onset_s": onset_s, "duration": 2.4, "value": "stim_ON", **shown})
-            onset_s += gap_s + 0.51
-        rows.append({"onset_s": onset_s + 1, "value": "end"})
-    else:
-        start, stop = VIDEO_CODES[recording.task]
-        rows.append({"onset_s": 1.04, "value": "video_start", "event_code": start})
-        rows.append({"onset_s": 1.04 + MOVIES_S[recording.task], "value": "video_stop", "event_code": stop})
-        rows.append({"onset_s": 2.0 + MOVIES_S[recording.task], "value": "end"})
-    return rows
-
-
-def contrast_block(seed: int, one: Person, run: int, lead_in_s: float, rng: np.random.Generator) -> list[dict]:
-    """One block of contrast change detection: 25 trial starts, 24 targets, presses, feedback."""
-    own = rng_of(seed, one.participant_id, "behaviour")  # the same in every run of a participant
-    own_rt_s = -0.06 * one.age_z + own.normal(0, 0.19)
-    miss_rate = _sigmoid(-2.55 - 0.72 * one.age_z + own.normal(0, 0.85))
-    wrong_rate = _sigmoid(-2.13 - 0.1 * one.age_z + own.normal(0, 0.7))
-    speed = FAST if rng.random() < FAST_BLOCKS else 1.0
-    window_s = RESPONSE_WINDOW_S / speed
-    # The order of sides and foreperiods repeats across participants: 36 distinct sequences.
-    sequence = rng_of("sequence", int(rng.integers(36)))
-    foreperiods = sequence.permutation(np.repeat([0, 1, 2], 8))
-    sides = np.where(sequence.permutation(np.repeat([0, 1], 12)) == 1, "right", "left")
-
-    rows = [{"onset_s": lead_in_s - 2, "value": f"contrastChangeB{run}_start"}]
-    start_s, residual_s = lead_in_s, 0.0
-    for number, (foreperiod, side) in enumerate(zip(foreperiods, sides, strict=True)):
-        target_s = start_s + float(FOREPERIODS_S[foreperiod]) / speed
-        next_s = target_s + window_s
-        rows.append({"onset_s": start_s, "value": "contrastTrial_start"})
-        if rng.random() < 0.13:
-            press_s = rng.uniform(start_s + 0.2, target_s - 0.1)
-            rows.append({"onset_s": press_s, "value": f"{_either(rng)}_buttonPress", "feedback": "non_target"})
-        rows.append({"onset_s": target_s, "value": f"{side}_target"})
-        noise_s = rng.normal(0, 0.31)
-        # Quicker after a long wait, slower towards the end, and much like the time before.
-        expected_s = 1.675 - 0.09 * (foreperiod - 1) + 0.2 * (number / 23 - 0.5) + 0.22 * residual_s
-        rt_s = max(expected_s + own_rt_s + noise_s, 0.5)
-        rt_s /= 1.0 if speed == 1.0 else 1.25  # in fast blocks people are not as much faster
-        if rng.random() < 0.022:  # before anything could be seen
-            rt_s = rng.uniform(0.05, 0.48)
-        else:
-            residual_s = noise_s
-        if rng.random() > miss_rate and rt_s < window_s - 0.02:  # who is too slow misses as well
-            wrong = rng.random() < wrong_rate
-            hand = contralateral(str(side)) if wrong else side
-            feedback = "sad_face" if wrong else "smiley_face"
-            rows.append({"onset_s": target_s + rt_s, "value": f"{hand}_buttonPress", "feedback": feedback})
-            second_s = target_s + rt_s + 0.25
-            if rng.random() < 0.08 and second_s < next_s - 0.05:
-                rows.append({"onset_s": second_s, "value": f"{_either(rng)}_buttonPress", "feedback": "non_target"})
-        start_s = next_s
-    rows.append({"onset_s": start_s, "value": "contrastTrial_start"})
-    rows.append({"onset_s": start_s + 1.6, "value": "end"})
-    return rows
-
-
-def has_copy_of_next(seed: int, recording: Recording) -> bool:
-    """Whether the file of a run also holds the next run's block (11 % of the trials on file do)."""
-    if recording.task != CONTRAST_CHANGE or recording.run == 3:
-        return False
-    return rng_of(seed, recording.participant_id, recording.column, "copy").random() < 0.15
-
-
-def contralateral(side: str) -> str:
-    return {"left": "right", "right": "left"}[side]
-
-
-def trials_of(rows: list[dict]) -> list[dict]:
-    """Targets with their side, response (None without), hand, feedback and when it is shown."""
-    found, current = [], None
-    for row in rows:
-        value = row["value"]
-        if value.endswith("_target"):
-            current = {"target_s": row["onset_s"], "side": value.split("_")[0], "rt_s": None, "feedback_s": 1e9}
-            found.append(current)
-        elif value == "contrastTrial_start" and current is not None:
-            current["feedback_s"], current = row["onset_s"], None
-        elif value.endswith("_buttonPress") and current is not None and current["rt_s"] is None:
-            current["rt_s"] = row["onset_s"] - current["target_s"]
-            current["hand"], current["feedback"] = value.split("_")[0], row.get("feedback")
-    return found
-
-
-def spans(rows: list[dict], begin: str, end: str, time_s: np.ndarray) -> np.ndarray:
-    """1 between an event `begin` and the next `end` (or the last row), else 0; float32 (T,)."""
-    inside = np.zeros(len(time_s), dtype=np.float32)
-    for i, row in enumerate(rows):
-        if row["value"] == begin:
-            until_s = next((later["onset_s"] for later in rows[i + 1 :] if later["value"] == end), rows[-1]["onset_s"])
-            inside[(time_s >= row["onset_s"]) & (time_s < until_s)] = 1
-    return inside
-
-
 def factor_ceiling(people: list[Person], p: params.Simulator) -> dict[str, float]:
     """Pearson r between each factor and the feature it acts on, in these very people.
 
@@ -297,11 +180,3 @@ def factor_ceiling(people: list[Person], p: params.Simulator) -> dict[str, float
         values = [one.factors_z[k] for one in known]
         result[f"challenge2_{factor}_r"] = float(np.corrcoef(features, values)[0, 1]) if len(known) > 2 else 0.0
     return result
-
-
-def _sigmoid(x: float) -> float:
-    return float(1 / (1 + np.exp(-x)))
-
-
-def _either(rng: np.random.Generator) -> str:
-    return "left" if rng.random() < 0.5 else "right"

@@ -9,20 +9,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hbn import params
+from hbn.data import event_kinds
 from hbn.data.bids import CHANNELS, EEG_SUFFIXES, FACTORS, Recording, UnusableRecording
 from hbn.data.events import CONTRAST_CHANGE, read_events
 from hbn.data.manifest import SIMULATOR
 from hbn.data.participants import Participant, parse_participants
 from hbn.files import code_digest, digest, read_json, read_tsv, write_json, write_text, write_tsv
-from hbn.simulator import ceiling, eeg, people
+from hbn.simulator import ceiling, eeg, people, tasks
 from hbn.sources.folder import FolderSource
 
 GENERATED_BY = {"Name": SIMULATOR, "Description": "Signals are simulated. No person was measured."}
-EVENT_COLUMNS = ["onset", "duration", "sample", "value", "event_code"]
-OWN_COLUMNS = {
-    CONTRAST_CHANGE: ["feedback"],
-    "surroundSupp": ["background", "foreground_contrast", "stimulus_cond"],
-}
 HBN_SFREQ_HZ = 500.0
 AFTER_END_S = 2.0  # recorded after the last event of a real event table without a duration
 
@@ -35,8 +31,8 @@ class SimulatedSource:
     def __init__(self, release: str, p: params.Simulator):
         self.release, self.p = release, p
         self.metadata = FolderSource(Path(p.metadata_dir) / release) if p.metadata_dir else None
-        modules = ("simulator.people", "simulator.eeg", "data.bids", "data.events", "data.participants")
-        modules += ("sources.simulated",)
+        modules = [f"simulator.{name}" for name in ("people", "tasks", "evoked", "eeg")] + ["sources.simulated"]
+        modules += [f"data.{name}" for name in ("bids", "events", "event_kinds", "participants")]
         self.key = digest([p.model_dump(), release, code_digest(*modules)])
 
     @cached_property
@@ -112,7 +108,7 @@ class SimulatedSource:
         trials = []
         for one in chosen:
             if one.task == CONTRAST_CHANGE:
-                trials += [(t["rt_s"], t.get("hand", "left")) for t in people.trials_of(self.events(one))]
+                trials += [(t["rt_s"], t.get("hand", "left")) for t in tasks.trials_of(self.events(one))]
         names = sorted({one.participant_id for one in chosen})
         result = people.factor_ceiling([people.person(self.rows[name]) for name in names], self.p)
         if any(rt_s is not None for rt_s, _ in trials):
@@ -121,23 +117,21 @@ class SimulatedSource:
         return {"ceiling": result}
 
     def events(self, recording: Recording) -> list[dict]:
-        """Events of a recording as the simulator takes them; the last one ends it."""
-        if self.metadata:
-            return self._real_events(recording)
-        one = people.person(self.rows[recording.participant_id])
-        return people.event_table(self.p.seed, one, recording, self.p.lead_in_s, self.p.resting_cycles)
+        """Events of a recording's own block as the simulator takes them; the last one ends it."""
+        return self.blocks(recording)[0].rows
 
     def signal_uv(self, recording: Recording) -> np.ndarray:
-        """The EEG (C, T) of a recording, with the copy of the next run's block where there is one."""
-        blocks = [recording, next_run(recording)] if self._holds_copy(recording) else [recording]
+        """The EEG (C, T) of a recording, with whatever else was recorded into its file."""
         one = people.person(self.rows[recording.participant_id])
         with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
-            return np.concatenate(
-                [eeg.recording_uv(one, block, self.events(block), self.p) for block in blocks], axis=1
-            )
+            blocks = [eeg.recording_uv(one, block.recording, block.rows, self.p) for block in self.blocks(recording)]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
-    def _holds_copy(self, recording: Recording) -> bool:
-        return not self.metadata and people.has_copy_of_next(self.p.seed, recording)
+    def blocks(self, recording: Recording) -> list[tasks.Block]:
+        """What stands in the file of a recording, its own block first."""
+        if self.metadata:
+            return [tasks.Block(recording, self._real_events(recording))]
+        return tasks.file_blocks(self.p, people.person(self.rows[recording.participant_id]), recording)
 
     def _description(self) -> dict:
         about = {"Name": f"Simulated HBN-EEG - {self.release}", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
@@ -151,18 +145,15 @@ class SimulatedSource:
         if self.metadata:
             return self._write_real_events(path, destination, progress)
         recording = Recording.of(path)
-        rows = self.events(recording)
-        end_s, table = rows[-1]["onset_s"], rows[:-1]
-        if self._holds_copy(recording):
-            offset_s = round(end_s * self.p.sfreq_hz) / self.p.sfreq_hz
-            copied = self.events(next_run(recording))[:-1]
-            table = table + [{**row, "onset_s": row["onset_s"] + offset_s} for row in copied]
-        lines = []
-        for row in table:
-            sample = round(row["onset_s"] * self.p.sfreq_hz)
-            code = people.CODES.get(row["value"], row["value"])
-            lines.append({"onset": _number(sample / self.p.sfreq_hz), "sample": sample, "event_code": code, **row})
-        write_tsv(destination, lines, [*EVENT_COLUMNS, *OWN_COLUMNS.get(recording.task, [])])
+        lines, n_before = [], 0
+        for block in self.blocks(recording):
+            for row in block.rows[:-1]:
+                sample = n_before + round(row["onset_s"] * self.p.sfreq_hz) - 0.5 * (row["value"] == "boundary")
+                code = event_kinds.NUMBER.get(row["value"], row["value"])
+                lines.append({"onset": _number(sample / self.p.sfreq_hz), "sample": _number(sample)})
+                lines[-1] |= {"event_code": code, **row, "value": tasks.in_file_of(recording.task, row["value"])}
+            n_before += round(block.rows[-1]["onset_s"] * self.p.sfreq_hz)
+        write_tsv(destination, lines, [*tasks.EVENT_COLUMNS, *tasks.OWN_COLUMNS.get(recording.task, [])])
         return None
 
     def _write_real_events(self, path: str, destination: Path, progress: Callable[[int], None]) -> None:
@@ -184,13 +175,19 @@ class SimulatedSource:
         try:
             events = read_events(f"{stem}_events.tsv")
         except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
-            events = []
-        known = [event for event in events if not math.isnan(event.onset_s)]
-        rows = [{"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback} for event in known]
+            return [{"onset_s": self._duration_s(stem, []), "value": "end"}]
+        codes = [row.get("event_code") for row in read_tsv(f"{stem}_events.tsv")]
+        rows = [
+            {"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback, "event_code": code}
+            for event, code in zip(events, codes, strict=True)
+            if not math.isnan(event.onset_s)
+        ]
+        return [*tasks.as_meant(rows), {"onset_s": self._duration_s(stem, rows), "value": "end"}]
+
+    def _duration_s(self, stem: str, rows: list[dict]) -> float:
+        """Duration that a real sidecar states, or the last event's time and a little more."""
         duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
-        if not duration_s:
-            duration_s = max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S
-        return [*rows, {"onset_s": float(duration_s), "value": "end"}]
+        return float(duration_s or max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S)
 
     def _sidecar(self, path: str) -> dict:
         facts = {"PowerLineFrequency": 60, "EEGReference": "Cz", "RecordingType": "continuous"}
@@ -198,9 +195,7 @@ class SimulatedSource:
         if not path.startswith("sub-"):
             return facts | {"TaskName": path.removeprefix("task-").removesuffix("_eeg.json")}
         recording = Recording.of(path)
-        duration_s = self.events(recording)[-1]["onset_s"]
-        if self._holds_copy(recording):
-            duration_s += self.events(next_run(recording))[-1]["onset_s"]
+        duration_s = sum(block.rows[-1]["onset_s"] for block in self.blocks(recording))
         return facts | {"TaskName": recording.task, "EEGChannelCount": len(CHANNELS), "RecordingDuration": duration_s}
 
     def _origin(self, path: str) -> str:
@@ -220,10 +215,6 @@ def _row(one: Participant) -> dict[str, str]:
 def _number(value: float) -> str:
     """A time or sample as HBN writes it: no more digits than it takes."""
     return f"{round(value, 4):.10g}"
-
-
-def next_run(recording: Recording) -> Recording:
-    return Recording(recording.participant_id, recording.task, recording.run + 1)
 
 
 def write_set(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:

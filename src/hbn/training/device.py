@@ -183,17 +183,18 @@ def fast(loss: Loss, network: nn.Module, **options: object) -> Loss:
     Outside of it, so in validation and prediction, the network stays as it is.
     """
     device_type = next(network.parameters()).device.type
-    compiled = {part: torch.compile(part.tokens, **options) for part in network.modules() if isinstance(part, Encoder)}
+    encoders = [part for part in network.modules() if isinstance(part, Encoder)]
+    compiled = {encoder: torch.compile(encoder.features, **options) for encoder in encoders}
 
     def quick(network: nn.Module, step: int) -> Tensor:
-        for encoder, tokens in compiled.items():
-            encoder.tokens = tokens  # hides the method of the class
+        for encoder, features in compiled.items():
+            encoder.features = features  # hides the method of the class
         try:
             with torch.autocast(device_type, torch.bfloat16):
                 return loss(network, step)
         finally:
             for encoder in compiled:
-                del encoder.tokens
+                del encoder.features
 
     return quick
 

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,18 @@ from tqdm import tqdm
 
 from hbn import params
 from hbn.files import HbnError, atomic, code_digest, digest, write_csv
+from hbn.networks.inference import use_cpu
 from hbn.training import device
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a part of a network is trained."""
+
+    share: float  # of the learning rate
+    frozen_steps: int  # at the beginning, in which it is not trained at all
 
 
 class Sampler:
@@ -50,87 +60,127 @@ def fit(
     p: params.Training,
     checkpoint: Path,
     curve: Path,
-    sampler: Sampler,
+    sampler: Callable[[int], np.ndarray],
+    rates: dict[str, Rate] | None = None,
 ) -> None:
     """Train `network` in place; it ends with the averaged weights of the best validation loss.
 
     `loss(network, step)` must depend on its arguments alone (randomness drawn from torch's global
     generator is seeded by the step). A run killed at any moment goes on from `checkpoint` and ends
     with the very weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
-    losses that grows while training. Where torchrun started several processes, `loss` is that of
+    losses that grows while training. `rates` says how fast the parameters are trained whose names
+    begin with its keys. Where torchrun started several processes, `loss` is that of
     the process's shard of the global batch, the means over processes count, and the first process
     writes. Raises HbnError on what is not finite, with the items (rows of the training windows or
     trials) that `sampler` drew for the step.
     """
-    home = next(network.parameters()).device
-    average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    decayed, plain = _parameter_groups(network)
-    groups = [{"params": decayed, "weight_decay": p.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=p.learning_rate)
-    step, history, best, best_state, running = 0, [], math.inf, average, []
-    saved = device.from_first(_load(checkpoint) if device.first() else None)
-    if saved:
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average, best_state = ({n: t.to(home) for n, t in saved[key].items()} for key in ("average", "best_state"))
-        step, history, best = saved["step"], saved["history"], saved["best"]
-        log.info("resuming at step %d of %d", step, p.steps)
-
-    def check_finite(**values: float) -> None:
-        if not all(map(math.isfinite, values.values())):
-            what = ", ".join(f"{name} {value}" for name, value in values.items())
-            good = f"step {history[-1]['step']} in {checkpoint}" if history else "none yet"
-            raise HbnError(
-                f"{what} at step {step}: lower learning_rate or gradient_clip, or look at the training items "
-                f"{sampler(step).tolist()}; last good checkpoint: {good}"
-            )
-
+    state = _State(network, p, rates or {})
+    state.resume(checkpoint)
     training_loss = device.training_loss(network, loss)
-    bar = tqdm(total=p.steps, initial=step, unit="step", disable=None if device.first() else True)
-    while step < p.steps and not _converged(history, p.patience):
+    running: list[float] = []
+    bar = tqdm(total=p.steps, initial=state.step, unit="step", disable=None if device.first() else True)
+    while state.step < p.steps and not _converged(state.history, p.patience):
+        step = state.step
         torch.manual_seed(p.seed * 1_000_003 + step + (device.rank() << 40))
-        for group in optimizer.param_groups:
-            group["lr"] = p.learning_rate * schedule(step, p.warmup_steps, p.steps)
         network.train()
-        optimizer.zero_grad(set_to_none=True)
-        value = training_loss(step)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), p.gradient_clip)
-        mean = device.mean_of_all(value.item())  # the one moment of a step at which the CPU waits for a GPU
-        check_finite(loss=mean, gradient_norm=norm.item())
-        optimizer.step()
-        running.append(mean)
-        with torch.no_grad():
-            decay = min(p.ema_decay, (step + 1) / (step + 11))
-            for name, tensor in network.state_dict().items():
-                average[name].lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average[name].copy_(tensor)
+        values = state.descend(training_loss)
+        _check_finite(values, step, state.history, checkpoint, sampler)
+        running.append(values["loss"])
+        state.step += 1
         bar.update()
-        if (step + 1) % p.validate_every == 0 or step + 1 == p.steps:
-            score = device.from_first(_validate_average(network, average, validate))
-            check_finite(validation_loss=score)
-            history.append({"step": step + 1, "train": float(np.mean(running)), "validation": score})
+        if state.step % p.validate_every == 0 or state.step == p.steps:
+            score = device.from_first(_validate_average(network, state.average, validate))
+            _check_finite({"validation_loss": score}, step, state.history, checkpoint, sampler)
+            state.validated(float(np.mean(running)), score)
             running = []
-            if score < best:
-                best, best_state = score, {name: tensor.clone() for name, tensor in average.items()}
-            bar.set_postfix(train=f"{history[-1]['train']:.4f}", validation=f"{score:.4f}")
+            bar.set_postfix(train=f"{state.history[-1]['train']:.4f}", validation=f"{score:.4f}")
             if device.first():
-                write_csv(curve, history, ["step", "train", "validation"])
-                with atomic(checkpoint) as temporary:
-                    torch.save(
-                        {
-                            **{"network": network.state_dict(), "optimizer": optimizer.state_dict()},
-                            **{"average": average, "best_state": best_state, "best": best},
-                            **{"step": step + 1, "history": history},
-                        },
-                        temporary,
-                    )
-        step += 1
+                write_csv(curve, state.history, ["step", "train", "validation"])
+                state.save(checkpoint)
     bar.close()
     if device.first():
-        write_csv(curve, history, ["step", "train", "validation"])
-    network.load_state_dict(best_state)
+        write_csv(curve, state.history, ["step", "train", "validation"])
+    network.load_state_dict(state.best_state)
     network.eval()
-    log.info("best validation loss %.4f, %d steps", best, step)
+    log.info("best validation loss %.4f, %d steps", state.best, state.step)
+
+
+class _State:
+    """All that a training is at a step: what its checkpoint holds."""
+
+    def __init__(self, network: nn.Module, p: params.Training, rates: dict[str, Rate]):
+        self.network, self.p = network, p
+        self.optimizer = torch.optim.AdamW(_parameter_groups(network, p.weight_decay, rates), lr=p.learning_rate)
+        self.average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        self.step, self.history, self.best, self.best_state = 0, [], math.inf, self.average
+
+    def descend(self, training_loss: Callable[[int], Tensor]) -> dict[str, float]:
+        """One step of the optimizer and of the average; its loss and the norm of its gradient.
+
+        Where one of them is not finite, neither the weights nor the average have moved.
+        """
+        for group in self.optimizer.param_groups:
+            moving = group["share"] * (self.step >= group["frozen_steps"])
+            group["lr"] = moving * self.p.learning_rate * schedule(self.step, self.p.warmup_steps, self.p.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        value = training_loss(self.step)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.p.gradient_clip)
+        mean = device.mean_of_all(value.item())  # the one moment of a step at which the CPU waits for a GPU
+        values = {"loss": mean, "gradient_norm": norm.item()}
+        if all(map(math.isfinite, values.values())):
+            self.optimizer.step()
+            self._update_average()
+        return values
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.p.ema_decay, (self.step + 1) / (self.step + 11))
+        for name, tensor in self.network.state_dict().items():
+            average = self.average[name]
+            average.lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average.copy_(tensor)
+
+    def validated(self, train: float, score: float) -> None:
+        self.history.append({"step": self.step, "train": train, "validation": score})
+        if score < self.best:
+            self.best, self.best_state = score, {name: tensor.clone() for name, tensor in self.average.items()}
+
+    def save(self, checkpoint: Path) -> None:
+        parts = {name: getattr(self, name) for name in ("average", "best_state", "best", "step", "history")}
+        with atomic(checkpoint) as temporary:
+            torch.save(
+                {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **parts}, temporary
+            )
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint where there is one: the first process's, in all processes."""
+        saved = device.from_first(_load(checkpoint) if device.first() else None)
+        if not saved:
+            return
+        home = next(self.network.parameters()).device
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for key in ("average", "best_state"):
+            setattr(self, key, {name: tensor.to(home) for name, tensor in saved[key].items()})
+        self.step, self.history, self.best = saved["step"], saved["history"], saved["best"]
+        log.info("resuming at step %d of %d", self.step, self.p.steps)
+
+
+def _check_finite(
+    values: dict[str, float],
+    step: int,
+    history: list[dict],
+    checkpoint: Path,
+    sampler: Callable[[int], np.ndarray],
+) -> None:
+    if all(map(math.isfinite, values.values())):
+        return
+    what = ", ".join(f"{name} {value}" for name, value in values.items())
+    good = f"step {history[-1]['step']} in {checkpoint}" if history else "none yet"
+    raise HbnError(
+        f"{what} at step {step}: lower learning_rate or gradient_clip, or look at the training items "
+        f"{sampler(step).tolist()}; last good checkpoint: {good}"
+    )
 
 
 def schedule(step: int, warmup_steps: int, steps: int) -> float:
@@ -152,8 +202,7 @@ def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
 
 def choose_device(wanted: str, threads: int) -> torch.device:
     """Set up deterministic arithmetic, join the processes of torchrun, return the device for `exec.device`."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    use_cpu(threads)
     device.join()
     return device.choose(wanted)
 
@@ -180,7 +229,14 @@ def _converged(history: list[dict], patience: int) -> bool:
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def _parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices, which are decayed, and vectors (biases, norms), which are not."""
-    every = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [x for x in every if x.ndim > 1], [x for x in every if x.ndim <= 1]
+def _parameter_groups(network: nn.Module, weight_decay: float, rates: dict[str, Rate]) -> list[dict]:
+    """Parameters by their rate; matrices, which are decayed, apart from vectors (biases, norms), which are not."""
+    groups: dict[tuple[Rate, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            rate = next((rate for prefix, rate in rates.items() if name.startswith(prefix)), Rate(1.0, 0))
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": found, "weight_decay": weight_decay * matrix, "share": rate.share, "frozen_steps": rate.frozen_steps}
+        for (rate, matrix), found in groups.items()
+    ]

@@ -19,9 +19,9 @@ from hbn import params
 from hbn.data import bids
 from hbn.data.dataset import DATASET, Dataset
 from hbn.files import HbnError, read_csv
-from hbn.networks.architecture import Encoder
+from hbn.networks.architecture import KINDS, Encoder
 from hbn.networks.inference import adapted_encoder
-from hbn.networks.pretraining import MaskedPretraining
+from hbn.networks.pretraining import EventPretraining, event_loss
 from hbn.training.device import END, LIMIT_S, MARK
 from hbn.training.loop import Sampler, fit
 
@@ -60,7 +60,7 @@ def training(device: torch.device) -> None:
     """A few steps of the real network, on noise."""
     p = params.load()
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
-    settings = p.preprocess.sfreq_hz, p.windows.window_s, p.model.size, p.model.patch_s, p.model.n_spatial_filters
+    settings = p.preprocess.sfreq_hz, p.windows.window_s, p.model.size, p.model.n_spatial_filters
     shape = N_WINDOWS, len(positions_m), round(p.preprocess.sfreq_hz * p.windows.window_s)
     windows_uv = 10 * torch.randn(shape)
     compare_training(p.pretrain, Encoder(positions_m, *settings, 0.0), lambda rows: windows_uv[rows], device)
@@ -103,14 +103,15 @@ def compare_training(p: params.Training, encoder: Encoder, batch_uv: Callable, d
 def training_losses(p: params.Training, encoder: Encoder, batch_uv: Callable, device: torch.device) -> Tensor:
     """Training and validation loss (2,) of a short pretraining by the one training loop."""
     torch.manual_seed(0)
-    network = MaskedPretraining(encoder).to(device)
-    mask = torch.rand(N_WINDOWS, encoder.n_tokens, encoder.n_channels) < 0.5
+    network = EventPretraining(encoder).to(device)
+    target = torch.randn(N_WINDOWS, encoder.n_samples + 1, len(KINDS)).softmax(1)
+    weights = torch.ones(len(KINDS)).to(device)
     p = p.model_copy(update={"steps": N_STEPS, "validate_every": N_STEPS, "warmup_steps": 1})
     sampler = Sampler(N_WINDOWS, BATCH_SIZE, seed=0)
 
-    def loss(network: MaskedPretraining, step: int | None) -> Tensor:
+    def loss(network: EventPretraining, step: int | None) -> Tensor:
         rows = slice(None) if step is None else sampler(step)
-        return network(batch_uv(rows).to(device), mask[rows].to(device))
+        return event_loss(network(batch_uv(rows).to(device)), target[rows].to(device), weights)
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, curve = Path(folder, "checkpoint.pt"), Path(folder, "curve.csv")

@@ -1,0 +1,342 @@
+"""The samples of a recording (.set with or without .fdt, .bdf), in microvolts and in the order of the net."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hbn.data.absent import kind_of_absence
+from hbn.data.bids import CHANNELS, UnusableRecording
+from hbn.files import HbnError, read_tsv
+
+RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
+MAX_GAP_S = 3600.0  # of missing time that is filled in
+REFERENCE_NAMES = {"CZ", "E129", "VREF"}  # of the electrode at the vertex, in capitals
+SCALP = re.compile(r"E\d+|EEG\d+|[A-H]\d+|(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(\d+|Z)")  # labels of electrodes
+MICROVOLTS = {"V": 1e6, "mV": 1e3, "uV": 1.0, "nV": 1e-3}
+SPELLINGS = {
+    **dict.fromkeys(("v", "volt", "volts"), "V"),
+    **dict.fromkeys(("millivolt", "millivolts"), "mV"),
+    **dict.fromkeys(("uv", "microv", "microvolt", "microvolts", "mcv", "uvolt", "uvolts"), "uV"),
+    **dict.fromkeys(("nv", "nanov", "nanovolt", "nanovolts"), "nV"),
+}
+BDF_BYTES = 256  # of the header of the file, and of that of each signal
+BDF_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # label, transducer, unit, limits (4), filters, samples, reserved
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A recording in memory."""
+
+    data_uv: np.ndarray  # float32 (C, T), channels in the order of CHANNELS
+    sfreq_hz: float
+    gaps: tuple[tuple[int, int], ...] = ()  # first missing sample and first one after it; the last value is held
+    mapped: dict[str, str] = field(default_factory=dict)  # label in the file -> channel, or why it is not used
+
+
+def read_signal(path: Path | str) -> Signal:
+    """Read a .set or .bdf recording.
+
+    Events in the file are not read (the events table counts). Missing time of a discontinuous BDF+ is filled by the
+    last value. Raises UnusableRecording: 'pointer' (the content is not there), 'epochs', 'unreadable' (damaged, or a
+    header that does not fit the samples), 'units', 'channels' (not those of the net) or 'not_finite'.
+    """
+    path = Path(path)
+    _refuse_absent(path)
+    try:
+        labels, rows, sfreq_hz, gaps = _read_set(path) if path.suffix == ".set" else _read_bdf(path)
+    except (UnusableRecording, MemoryError):
+        raise
+    except Exception as error:  # the readers of damaged files raise many kinds
+        said = " ".join(str(error).split())[:200] or "no reason is given"
+        raise _unreadable(path, f"{type(error).__name__}, {said}") from error
+    sources, mapped = match_channels(labels, path.name)
+    data_uv = np.zeros((len(CHANNELS), rows.shape[1]), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 is not finite
+        for row, source in zip(data_uv, sources, strict=True):
+            if source is not None:
+                row[:] = rows.row_uv(source)
+    if not np.isfinite(data_uv).all():
+        raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
+    return Signal(data_uv, whole_rate(sfreq_hz), gaps, mapped)
+
+
+def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict[str, str]]:
+    """For every channel of the net, which label is its (None for an absent Cz, which is zero), and what was mapped.
+
+    E129 and VREF are Cz; case, blanks and leading zeros do not matter. Channels that are no electrode of a cap (ECG,
+    Status, ...) are not used. UnusableRecording 'channels' for another net.
+    """
+    index: dict[str, int] = {}
+    mapped, unknown = {}, []
+    for i, label in enumerate(labels):
+        short = re.sub(r"^E0+(?=\d)", "E", re.sub(r"[\s\0]+", "", label).upper())
+        channel = "Cz" if short in REFERENCE_NAMES else short
+        if channel in CHANNELS:
+            if channel in index:
+                raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {label!r} as well")
+            index[channel] = i
+            if channel != label:
+                mapped[label] = channel
+        elif SCALP.fullmatch(short):
+            unknown.append(label)
+        else:
+            mapped[label] = "not used, no electrode of the net"
+    absent = [channel for channel in CHANNELS if channel not in index and channel != "Cz"]
+    if absent or unknown:
+        lists = f"without [{', '.join(absent[:5])}], with unknown [{', '.join(unknown[:5])}]"
+        raise UnusableRecording("channels", f"{name} has {len(labels)} channels, {lists} (at most 5 shown)")
+    if "Cz" not in index:
+        mapped["(absent)"] = "Cz, the reference, taken as zero"
+    return [index.get(channel) for channel in CHANNELS], mapped
+
+
+def microvolts(unit: bytes | str) -> float | None:
+    """How many microvolts a unit of voltage is; None for one that is not known or could mean two.
+
+    The sign of micro may be U+00B5 or U+03BC, in Latin-1 or UTF-8. 'MV' may be millivolts or megavolts.
+    """
+    if isinstance(unit, bytes):
+        try:
+            unit = unit.decode("utf-8")
+        except UnicodeDecodeError:
+            unit = unit.decode("latin-1")
+    text = re.sub(r"[\s\0.]+", "", unicodedata.normalize("NFKC", unit)).replace("μ", "u").replace("Μ", "u")
+    if text in MICROVOLTS:
+        return MICROVOLTS[text]
+    if text == "mv":
+        return MICROVOLTS["mV"]
+    return MICROVOLTS.get(SPELLINGS.get(text.lower(), ""))
+
+
+def whole_rate(sfreq_hz: float) -> float:
+    """The whole number of Hz that a rate stands for, if it is one."""
+    return float(round(sfreq_hz)) if abs(sfreq_hz - round(sfreq_hz)) <= RATE_TOLERANCE_HZ else float(sfreq_hz)
+
+
+class _Rows:
+    """Rows of samples, converted one at a time."""
+
+    def __init__(self, samples: np.ndarray, gain_uv: np.ndarray, offset_uv: np.ndarray):
+        self.samples, self.gain_uv, self.offset_uv = samples, gain_uv, offset_uv
+        self.shape = samples.shape
+
+    def row_uv(self, i: int) -> np.ndarray:
+        return self.samples[i] * self.gain_uv[i] + self.offset_uv[i]
+
+
+def _read_set(path: Path) -> tuple[list[str], _Rows, float, tuple]:
+    """EEGLAB's structure EEG: https://eeglab.org/tutorials/ConceptsGuide/Data_Structures.html."""
+    header = _load_mat(path)
+    labels = _labels(header.get("chanlocs"))
+    n_channels, n_samples, n_trials = (_count(path, header, key) for key in ("nbchan", "pnts", "trials"))
+    sfreq_hz = _number(path, header, "srate")
+    if not (np.isfinite(sfreq_hz) and sfreq_hz > 0):
+        raise _unreadable(path, f"its header says a rate of {sfreq_hz} Hz")
+    data = header.get("data")
+    if isinstance(data, str):
+        data = _read_fdt(path, data, n_channels, n_samples * max(n_trials, 1))
+    data = np.asarray(data)
+    if n_trials > 1 or data.ndim == 3:
+        raise UnusableRecording(
+            "epochs", f"{path.name} holds {max(n_trials, 1)} epochs; the continuous recording is wanted"
+        )
+    if data.dtype.kind not in "fiu":
+        raise _unreadable(path, f"its samples are no real numbers ({data.dtype})")
+    data = data.reshape(1, -1) if data.ndim == 1 and n_channels == 1 else data
+    if data.ndim != 2 or not data.size:
+        raise _unreadable(path, f"its samples have the shape {data.shape}, not (channels, samples)")
+    for what, expected, actual in (
+        ("channels", n_channels, data.shape[0]),
+        ("samples", n_samples, data.shape[1]),
+        ("names of channels", data.shape[0], len(labels)),
+    ):
+        if expected != actual:
+            raise _unreadable(path, f"its header says {expected} {what}, there are {actual}")
+    _check_span(path, header, n_samples, sfreq_hz)
+    data = np.ascontiguousarray(data)  # MATLAB's order is by columns: rows would be read from all over the memory
+    return labels, _Rows(data, np.ones(len(data)), np.zeros(len(data))), sfreq_hz, ()
+
+
+def _check_span(path: Path, header: dict[str, Any], n_samples: int, sfreq_hz: float) -> None:
+    """The header states the recording's span in s as well: a wrong rate shows in it."""
+    span = [header.get(key) for key in ("xmin", "xmax")]
+    if not all(isinstance(value, int | float) and np.isfinite(value) for value in span):
+        return
+    stated_s, actual_s = span[1] - span[0], (n_samples - 1) / sfreq_hz
+    if stated_s > 0 and not 0.98 < actual_s / stated_s < 1.02 and abs(actual_s - stated_s) > 0.1:
+        raise _unreadable(
+            path, f"its header says {stated_s:g} s, {n_samples} samples at {sfreq_hz:g} Hz are {actual_s:g} s"
+        )
+
+
+def _load_mat(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        head = file.read(128)
+    if b"MATLAB 7.3" in head or head.startswith(b"\x89HDF"):
+        from pymatreader import read_mat
+
+        content = read_mat(path)
+    else:
+        from scipy.io import loadmat
+
+        content = loadmat(path, simplify_cells=True)
+    header = content.get("EEG", content)
+    if not isinstance(header, dict) or "data" not in header:
+        raise _unreadable(path, "it holds no structure EEG with samples")
+    return header
+
+
+def _labels(chanlocs: Any) -> list[str]:
+    """Names of channels of EEG.chanlocs: a list of structures, or (as HDF5 is read) a structure of lists."""
+    if isinstance(chanlocs, dict):
+        labels = chanlocs.get("labels", [])
+        return [labels] if isinstance(labels, str) else [str(label) for label in labels]
+    rows = [] if chanlocs is None else np.atleast_1d(np.asarray(chanlocs, dtype=object)).ravel().tolist()
+    return [str(row["labels"]) for row in rows if isinstance(row, dict) and "labels" in row]
+
+
+def _number(path: Path, header: dict[str, Any], key: str) -> float:
+    value = np.asarray(header.get(key))
+    if value.size != 1 or value.dtype.kind not in "fiu":
+        raise _unreadable(path, f"its header has no number {key}")
+    return float(value.reshape(-1)[0])
+
+
+def _count(path: Path, header: dict[str, Any], key: str) -> int:
+    value = _number(path, header, key)
+    if not (np.isfinite(value) and value == round(value) and value >= 0):
+        raise _unreadable(path, f"its header says {key} is {value:g}")
+    return int(value)
+
+
+def _read_fdt(path: Path, name: str, n_channels: int, n_samples: int) -> np.ndarray:
+    """float32 (C, T) of the .fdt beside a .set, which may have been renamed with it."""
+    places = [path.with_name(re.split(r"[/\\]", name)[-1]), path.with_suffix(".fdt")]
+    place = next((place for place in places if place.exists() or place.is_symlink()), None)
+    if place is None:
+        raise _unreadable(path, f"its samples are to be in {places[0].name}, which is not beside it")
+    _refuse_absent(place)
+    expected, actual = 4 * n_channels * n_samples, place.stat().st_size
+    if expected != actual:
+        raise _unreadable(path, f"{place.name} has {actual} bytes, the header says {expected}")
+    return np.fromfile(place, dtype="<f4").reshape(n_samples, n_channels).T
+
+
+def _read_bdf(path: Path) -> tuple[list[str], _Rows, float, tuple]:
+    """24-bit records: https://www.biosemi.com/faq/file_format.htm; gaps: https://www.edfplus.info/specs/edfplus.html."""
+    content = np.fromfile(path, dtype=np.uint8)
+    head = content[:BDF_BYTES].tobytes()
+    if not head.startswith(b"\xffBIOSEMI"):
+        raise _unreadable(path, "it does not begin as a BDF file does")
+    header_bytes, n_records, record_s, n_signals = (
+        int(head[184:192]),
+        int(head[236:244]),
+        float(head[244:252]),
+        int(head[252:256]),
+    )
+    if n_signals < 1 or header_bytes != BDF_BYTES * (n_signals + 1) or len(content) < header_bytes:
+        raise _unreadable(path, f"its header says {n_signals} signals and {header_bytes} bytes of header")
+    fields, at = [], BDF_BYTES
+    for width in BDF_FIELDS:
+        block = content[at : at + width * n_signals].tobytes()
+        fields.append([block[i * width : (i + 1) * width].strip(b" \0") for i in range(n_signals)])
+        at += width * n_signals
+    labels = [label.decode("latin-1") for label in fields[0]]
+    per_record = np.array([int(n) for n in fields[8]])
+    n_bytes, record_bytes = len(content) - header_bytes, 3 * int(per_record.sum())
+    n_whole = n_bytes / record_bytes if record_bytes > 0 else 0.0
+    if n_whole < 1 or n_whole != (int(n_whole) if n_records == -1 else n_records):
+        raise _unreadable(path, f"it has {n_whole:.6g} records of samples, its header says {n_records}")
+    if not (np.isfinite(record_s) and record_s > 0):
+        raise _unreadable(path, f"its header says records of {record_s} s")
+    records = content[header_bytes:].reshape(int(n_whole), record_bytes)
+    annotation = [i for i, label in enumerate(labels) if label == "BDF Annotations"]
+    wanted = [i for i in range(n_signals) if i not in annotation and _is_electrode(labels[i])]
+    if not wanted:
+        raise UnusableRecording("channels", f"{path.name} has no channel of the net")
+    lengths = {int(per_record[i]) for i in wanted}
+    if len(lengths) > 1:
+        raise _unreadable(path, f"its channels have different rates ({sorted(lengths)} samples a record)")
+    gains = np.array([_bdf_scale(path, i, labels[i], fields) for i in wanted])  # (C, 2)
+    starts = np.concatenate([[0], 3 * np.cumsum(per_record)])
+    n = lengths.pop()
+    samples = np.empty((len(wanted), len(records) * n), dtype=np.int32)
+    for row, i in zip(samples, wanted, strict=True):
+        parts = np.ascontiguousarray(records[:, starts[i] : starts[i + 1]]).reshape(-1, 3)
+        row[:] = parts[:, 0] | parts[:, 1].astype(np.int32) << 8 | parts[:, 2].astype(np.int8).astype(np.int32) << 16
+    gaps: tuple = ()
+    if head[192:197] in (b"BDF+D", b"EDF+D"):
+        first = [records[:, starts[i] : starts[i + 1]] for i in annotation[:1]]
+        samples, gaps = _fill_gaps(path, samples, first, n, record_s)
+    extra = [label for i, label in enumerate(labels) if i not in wanted]
+    rows = _Rows(samples, gains[:, 0], gains[:, 1])
+    return [labels[i] for i in wanted] + extra, rows, n / record_s, gaps
+
+
+def _is_electrode(label: str) -> bool:
+    short = re.sub(r"[\s\0]+", "", label).upper()
+    return short in REFERENCE_NAMES or bool(SCALP.fullmatch(short))
+
+
+def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tuple[float, float]:
+    """Microvolts of one step of the converter, and of zero."""
+    low, high, digital_low, digital_high = (float(fields[k][i]) for k in (3, 4, 5, 6))
+    if not np.isfinite([low, high]).all() or high == low or digital_high <= digital_low:
+        raise _unreadable(
+            path, f"channel {label} has the limits {low:g} to {high:g} for {digital_low:g} to {digital_high:g}"
+        )
+    unit = fields[2][i]
+    factor = microvolts(unit) if unit else microvolts(_unit_in_table(path, label))
+    if factor is None:
+        said = unit.decode("latin-1") or "no unit"
+        raise UnusableRecording(
+            "units", f"channel {label} of {path.name} has {said!r}, which is no known unit of voltage"
+        )
+    gain = (high - low) / (digital_high - digital_low)
+    return factor * gain, factor * (low - gain * digital_low)
+
+
+def _unit_in_table(path: Path, label: str) -> str:
+    """The unit that channels.tsv beside a recording states."""
+    table = path.with_name(re.sub(r"_eeg\.bdf$", "_channels.tsv", path.name))
+    try:
+        rows = read_tsv(table) if table != path and table.exists() else []
+    except HbnError:
+        return ""
+    return next((row.get("units") or "" for row in rows if row.get("name") == label), "")
+
+
+def _fill_gaps(
+    path: Path, samples: np.ndarray, annotations: list[np.ndarray], n: int, record_s: float
+) -> tuple[np.ndarray, tuple]:
+    """Put missing time into (C, T) where the records' onsets leave it out, holding the last value."""
+    if not annotations:
+        raise _unreadable(path, "it is discontinuous and does not say when its records begin")
+    onsets_s = [float(record.tobytes().split(b"\x14", 1)[0]) for record in annotations[0]]
+    sfreq_hz, parts, gaps, length = n / record_s, [], [], 0
+    for k, onset_s in enumerate(onsets_s):
+        missing = round((onset_s - onsets_s[0]) * sfreq_hz) - length
+        if missing < 0 or missing > MAX_GAP_S * sfreq_hz:
+            raise _unreadable(path, f"record {k} begins at {onset_s:g} s, which does not follow the one before it")
+        if missing:
+            parts.append(np.repeat(samples[:, k * n - 1 : k * n], missing, axis=1))
+            gaps.append((length, length + missing))
+        parts.append(samples[:, k * n : (k + 1) * n])
+        length += missing + n
+    return np.concatenate(parts, axis=1), tuple(gaps)
+
+
+def _refuse_absent(path: Path) -> None:
+    if not (path.exists() or path.is_symlink()):
+        raise UnusableRecording("unreadable", f"{path} does not exist")
+    if kind := kind_of_absence(path):
+        get = "git lfs pull" if "LFS" in kind else f"`datalad get {path.name}` or `git annex get {path.name}`"
+        raise UnusableRecording("pointer", f"{path.name} is {kind}, not the file itself; run {get}")
+
+
+def _unreadable(path: Path, what: str) -> UnusableRecording:
+    return UnusableRecording("unreadable", f"{path.name}: {what}")

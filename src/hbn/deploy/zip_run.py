@@ -1,0 +1,73 @@
+"""Run the unpacked zip as the organisers do: in a process of its own that knows nothing of this library."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hbn.data.dataset import Dataset
+from hbn.deploy import challenge_zip
+from hbn.files import HbnError
+
+# Largest difference from the pipeline, in s and in units of the factor. Stored samples are rounded to 11
+# bits, so their mean over channels is not quite zero and the average reference moves them a little.
+TOLERANCE = 2e-3
+LOOP = """
+import sys
+import torch
+sys.path.insert(0, "")  # the working directory, which -I leaves out
+from submission import Submission
+batch, channels, samples = map(int, sys.argv[2:])
+model = getattr(Submission(SFREQ=100, DEVICE=torch.device("cpu")), f"get_model_{sys.argv[1]}")()
+model.eval()
+predictions = []
+with torch.inference_mode():
+    while data := sys.stdin.buffer.read(batch * channels * samples * 4):
+        X = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(-1, channels, samples)
+        predictions.append(model.forward(X))
+sys.stdout.buffer.write(torch.cat(predictions).numpy().tobytes())
+"""
+
+
+def beside_pipeline(
+    name: str, network: nn.Module, dataset: Dataset, windows: np.ndarray, folder: Path | str, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (N,) for windows (N, 2) by the submission unpacked in `folder` and by the pipeline's network.
+
+    Raises HbnError with the submission's messages if it does not run by itself.
+    """
+    command = [sys.executable, "-I", "-c", LOOP, name.replace("challenge", "challenge_")]
+    command += map(str, (challenge_zip.BATCH, *challenge_zip.SHAPE))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    expected, answer = [], b""
+    with tempfile.TemporaryFile("w+") as messages:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
+        try:
+            with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process, torch.inference_mode():
+                for i in range(0, len(windows), challenge_zip.BATCH):
+                    x_uv = dataset.batch_uv(windows[i : i + challenge_zip.BATCH])
+                    expected.append(network(x_uv)[:, challenge_zip.OUTPUTS[name]].numpy())
+                    process.stdin.write(challenge_zip.as_recorded(x_uv, network.encoder.step).numpy().tobytes())
+                process.stdin.close()
+                answer = process.stdout.read()
+        except BrokenPipeError:
+            pass  # the process stopped before it had read all windows: its messages say why
+        if process.returncode:
+            messages.seek(0)
+            raise HbnError(f"the submission of {name} does not run by itself:\n{messages.read().strip()}")
+    return np.frombuffer(answer, dtype=np.float32), np.concatenate(expected)
+
+
+def check(name: str, predicted: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference between the submission's predictions (N,) and the pipeline's; HbnError if too large."""
+    if predicted.shape != expected.shape:
+        raise HbnError(f"the submission of {name} has {len(predicted)} outputs for {len(expected)} windows")
+    difference = float(np.abs(predicted - expected).max())
+    if not difference <= TOLERANCE:  # NaN as well
+        raise HbnError(f"the submission of {name} differs from the pipeline by {difference:.3g}, not {TOLERANCE:g}")
+    return difference

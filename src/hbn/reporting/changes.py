@@ -1,0 +1,122 @@
+"""What changed between a commit and the working tree, in Markdown: parameters, scores and plots."""
+
+import tempfile
+from pathlib import Path
+
+import matplotlib
+
+from hbn.files import atomic
+from hbn.reporting.figures import FIGURES
+from hbn.reporting.repository import extract
+from hbn.reporting.tables import is_number, markdown, show
+from hbn.scoring.names import direction
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+TIMINGS = "metrics/benchmark.json"  # measured anew on every machine
+MAX_FOLDED = 200  # rows; a comment on a pull request holds 65,536 characters
+TITLES = ("file", "score", "before", "here", "change", "", "beyond the interval")
+
+
+def parameters(changes: dict) -> str:
+    """A table of `dvc params diff`."""
+    rows = [
+        (f"`{key}`", change.get("old"), change.get("new"))
+        for keys in changes.values()
+        for key, change in sorted(keys.items())
+    ]
+    return markdown(("parameter", "before", "here"), rows) if rows else "None changed."
+
+
+def changed_scores(diff: dict) -> list[dict]:
+    """One row per score that `dvc metrics diff` lists: file, name, values, interval before, verdict."""
+    rows = []
+    for file, keys in sorted(diff.items()):
+        for key, change in sorted(keys.items()):
+            old, new = change.get("old"), change.get("new")
+            stem = key.removesuffix(".value")
+            if old == new or (key.endswith((".low", ".high")) and key.rsplit(".", 1)[0] + ".value" in keys):
+                continue
+            ends = [keys.get(f"{stem}.{end}", {}).get("old") for end in ("low", "high")] if stem != key else [None]
+            row = {"file": file, "name": stem, "old": old, "new": new, "verdict": verdict(stem, old, new)}
+            rows.append(row | {"interval": None if None in ends else ends})
+    return rows
+
+
+def verdict(name: str, old: object, new: object) -> str:
+    """'better' or 'worse', '' where the score has no direction."""
+    sign = direction(name)
+    if not sign or not all(isinstance(value, int | float) for value in (old, new)):
+        return ""
+    return "better" if sign * (new - old) > 0 else "worse"
+
+
+def beyond(row: dict) -> str:
+    """Whether the value here lies outside the 95 % interval of the value before."""
+    if row["interval"] is None or not is_number(row["new"]):
+        return ""
+    low, high = row["interval"]
+    return "no" if low <= row["new"] <= high else "**yes**"
+
+
+def summary(rows: list[dict]) -> str:
+    """How many scores are better and worse, in a sentence."""
+    judged = [row for row in rows if row["verdict"] and row["file"] != TIMINGS]
+    count = {name: sum(row["verdict"] == name for row in judged) for name in ("better", "worse")}
+    far = sum(beyond(row) == "**yes**" for row in judged)
+    return (
+        f"Scores: {count['better']} better, {count['worse']} worse, "
+        f"{far} of them beyond the 95 % interval that the score had before."
+    )
+
+
+def score_tables(rows: list[dict]) -> str:
+    """What is better or worse in sight; the rest (counts, baselines, timings) folded away."""
+    seen = [_cells(row) for row in rows if row["verdict"] and row["file"] != TIMINGS]
+    rest = [_cells(row) for row in rows if not row["verdict"] or row["file"] == TIMINGS]
+    text = markdown(TITLES, seen) if seen else "No score changed."
+    if rest:
+        about = f"{len(rest)} other numbers: counts, baselines, timings of this machine"
+        if len(rest) > MAX_FOLDED:
+            about += f"; the first {MAX_FOLDED} (all: dvc metrics diff)"
+        folded = markdown(TITLES, rest[:MAX_FOLDED])
+        text += f"\n\n<details><summary>{about}</summary>\n\n{folded}\n\n</details>"
+    return text
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    old, new = row["old"], row["new"]
+    before = show(old) + (" ({} to {})".format(*map(show, row["interval"])) if row["interval"] else "")
+    change = f"{new - old:+.3g}" if is_number(old) and is_number(new) else ""
+    file = row["file"].removeprefix("metrics/")
+    return (file, f"`{row['name']}`", before, show(new), change, row["verdict"], beyond(row))
+
+
+def plots(start: str, base: str, folder: Path) -> str:
+    """Draw every figure whose tables changed, before and here, into `folder` and link the images."""
+    links = []
+    for image in folder.glob("*.png"):  # of an earlier report
+        image.unlink()
+    with tempfile.TemporaryDirectory() as temporary:
+        before = Path(temporary)
+        extract(start, before, "plots")
+        for name, figure in FIGURES.items():
+            if _contents(figure.files(before), before) == _contents(figure.files(Path()), Path()):
+                continue
+            image, axes = plt.subplots(
+                1, 2, figsize=(10, 4), sharex=True, sharey=not figure.names_on_y, layout="constrained"
+            )
+            for place, root, when in zip(axes, (before, Path()), (f"before ({base})", "here"), strict=True):
+                figure.on(place, root)
+                place.set_title(f"{when}   {place.get_title()}", loc="left")
+            image.suptitle(figure.title)
+            with atomic(folder / f"{name}.png") as path:
+                image.savefig(path, dpi=80, format="png")
+            plt.close(image)
+            links.append(f"![{figure.title}]({folder.as_posix()}/{name}.png)")
+    return "\n\n".join(links) or "None changed."
+
+
+def _contents(files: list[Path], root: Path) -> dict[Path, str]:
+    return {file.relative_to(root): file.read_text() for file in files}

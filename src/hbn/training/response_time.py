@@ -1,0 +1,179 @@
+"""Training of challenge 1: from trials to networks that read out the press, pretrained or from random weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hbn import params
+from hbn.data.dataset import Dataset, response_times_s
+from hbn.data.windows import samples
+from hbn.files import HbnError, sha256
+from hbn.networks import architecture
+from hbn.networks.architecture import ResponseTime
+from hbn.networks.inference import adapted_encoder, load_pretrained, new_encoder, predict
+from hbn.stage import scratch
+from hbn.training.criteria import calibrated_cross_entropy
+from hbn.training.device import shard, share
+from hbn.training.loop import Rate, Sampler, checkpoint_path, fit
+
+SPLITS = ("train", "validation", "test")
+PRIOR_WIDTH = 1.5  # times the width of the targets, so that few trials give a smooth prior
+SMALLEST_SHARE = 1e-4  # of all trials, in a sample where no training trial has a response
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What training and scoring read of trials."""
+
+    windows: np.ndarray  # (N, 2)
+    rt_s: Tensor  # (N,), NaN without a response
+    auxiliary: Tensor  # (N, 2): pressed right, correct
+
+    @classmethod
+    def of(cls, dataset: Dataset, trials: list[dict]) -> "Trials":
+        correct = np.array([t["outcome"] == "correct" for t in trials])
+        right = np.array([t["side"] == "right" for t in trials]) == correct
+        auxiliary = torch.from_numpy(np.stack([right, correct], axis=1)).float()
+        return cls(dataset.trial_windows(trials), torch.from_numpy(response_times_s(trials)).float(), auxiliary)
+
+
+def split_trials(dataset: Dataset) -> dict[str, list[dict]]:
+    """The trials of every split; HbnError where one has no response to learn from or to score."""
+    trials = {split: dataset.split_trials(split) for split in SPLITS}
+    for split, rows in trials.items():
+        if not any(trial["rt_s"] for trial in rows):
+            raise HbnError(f"no answered contrast change trial in the {split} split: add its task to data.tasks")
+    return trials
+
+
+def new_network(p: params.Params, dataset: Dataset, encoder: Path | None) -> ResponseTime:
+    """The network before training: from the encoder file with its read-out of events, or random with a whitener."""
+    start = new_encoder(dataset, p.model) if encoder else adapted_encoder(dataset, p.model)
+    network = ResponseTime(start, p.windows.window_s, p.windows.trial_offset_s)
+    if encoder:
+        load_pretrained(encoder, network)
+    return network
+
+
+def train(
+    p: params.Params, dataset: Dataset, trials: dict, device: torch.device, plots: Path, encoder: Path | None
+) -> nn.Module:
+    """Fit the network, or the members of an ensemble; `plots` gets their learning curves."""
+    fitted = [train_member(p, member, dataset, trials, device, plots, encoder) for member in members(p.challenge1)]
+    return fitted[0] if len(fitted) == 1 else architecture.Ensemble(fitted).eval()
+
+
+def members(p: params.Challenge1) -> list[params.Challenge1]:
+    """The settings of each member: successive seeds."""
+    return [p.model_copy(update={"seed": p.seed + i, "n_members": 1}) for i in range(p.n_members)]
+
+
+def train_member(
+    p: params.Params,
+    settings: params.Challenge1,
+    dataset: Dataset,
+    trials: dict[str, list[dict]],
+    device: torch.device,
+    plots: Path,
+    encoder: Path | None,
+) -> ResponseTime:
+    """Fit one network on the training trials, with these settings."""
+    torch.manual_seed(settings.seed)
+    network = new_network(p, dataset, encoder).to(device)
+    member = "" if settings.seed == p.challenge1.seed else f"_seed_{settings.seed}"
+    curve = plots / f"curve_{'pretrained' if encoder else 'from_scratch'}{member}.csv"
+    state = checkpoint(p, settings, dataset, encoder)
+    fit_trials(network, settings, dataset, trials, device, state, curve, pretrained=encoder is not None)
+    return network
+
+
+def fit_trials(
+    network: ResponseTime,
+    p: params.Challenge1,
+    dataset: Dataset,
+    trials: dict[str, list[dict]],
+    device: torch.device,
+    state: Path,
+    curve: Path,
+    pretrained: bool,
+) -> None:
+    """Fit a network in place (see loop.fit); a pretrained encoder moves as p.encoder_rate and p.frozen_steps say."""
+    known = Trials.of(dataset, trials["train"])
+    start_from(network, known.rt_s, p.target_sd_s)
+    sampler = Sampler(len(known.windows), p.batch_size, p.seed)
+
+    def loss(network: ResponseTime, step: int) -> Tensor:
+        rows = sampler(step)
+        windows, shift_s = jittered(dataset, known.windows[rows], p.jitter_s, [p.seed, step])
+        rt_s = known.rt_s[rows] - shift_s
+        x_uv = dataset.batch_uv(shard(windows))
+        labels = shard(rt_s).to(device), shard(known.auxiliary[rows]).to(device)
+        return trial_loss(network, x_uv.to(device), *labels, p, share(~rt_s.isnan()))
+
+    held_out = Trials.of(dataset, trials["validation"])
+    held_out_target = network.targets(held_out.rt_s.to(device), p.target_sd_s).cpu()
+
+    def validate(network: ResponseTime) -> float:
+        outcome = predict(lambda x_uv: network.logits(x_uv.to(device))[0], dataset, held_out.windows)
+        return calibrated_cross_entropy(torch.from_numpy(outcome), held_out_target).item()
+
+    rates = {"encoder.": Rate(p.encoder_rate, p.frozen_steps)} if pretrained else {}
+    fit(network, loss, validate, p, state, curve, sampler, rates)
+
+
+def start_from(network: ResponseTime, rt_s: Tensor, sd_s: float) -> None:
+    """Set the prior over the window's samples to that of the training trials (N,)."""
+    target = network.targets(rt_s[~rt_s.isnan()].to(network.prior.device), PRIOR_WIDTH * sd_s)
+    log_share = (target.mean(0)[: len(network.prior)] + SMALLEST_SHARE).log()
+    with torch.no_grad():
+        network.prior.copy_(log_share - log_share.mean())
+
+
+def jittered(dataset: Dataset, windows: np.ndarray, jitter_s: float, seed: list[int]) -> tuple[np.ndarray, Tensor]:
+    """Windows (B, 2) moved by up to jitter_s within their recordings, and by how many seconds (B,) each was."""
+    most = samples(jitter_s, dataset.cache.sfreq_hz)
+    length = np.array([int(dataset.cache.recordings[i]["samples"]) for i in windows[:, 0]])
+    start = windows[:, 1] + np.random.default_rng(seed).integers(-most, most + 1, size=len(windows))
+    start = np.clip(start, 0, length - dataset.window_samples)
+    shift_s = torch.from_numpy((start - windows[:, 1]) / dataset.cache.sfreq_hz).float()
+    return np.stack([windows[:, 0], start], axis=1), shift_s
+
+
+def trial_loss(
+    network: ResponseTime,
+    x_uv: Tensor,
+    rt_s: Tensor,
+    auxiliary: Tensor,
+    p: params.Challenge1,
+    share_answered: float = 1.0,
+) -> Tensor:
+    """Cross-entropy of the outcome distribution plus that of side and correctness of the answered.
+
+    `share_answered` weighs the answered of a shard (see device.share); the trials are shared evenly.
+    """
+    outcome, side_correct = network.logits(x_uv)
+    value = F.cross_entropy(outcome, network.targets(rt_s, p.target_sd_s))
+    known = ~rt_s.isnan()
+    if known.any():
+        of_answered = F.binary_cross_entropy_with_logits(side_correct[known], auxiliary[known])
+        value = value + p.auxiliary_weight * share_answered * of_answered
+    return value
+
+
+def checkpoint(p: params.Params, settings: params.Challenge1, dataset: Dataset, encoder: Path | None) -> Path:
+    """Where a member's training keeps its state until all is done."""
+    decides = {"model": p.model.model_dump(), "challenge1": settings.model_dump()}
+    decides["encoder"] = sha256(encoder) if encoder else None
+    return checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
+
+
+def outputs(
+    network: nn.Module, dataset: Dataset, trials: list[dict], device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted response time in s and probability of no response, (N,) each."""
+    found = predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
+    return found[:, 0], found[:, 1]

@@ -1,0 +1,32 @@
+"""Run `dvc repro` with one line per stage, then print the main scores: `make repro`.
+
+Arguments and exit status are those of `dvc repro`. On a terminal, the stage that runs shows its progress in one line,
+warnings stay, and a stage that fails shows all that it wrote. .scratch/repro.log has the complete output. Elsewhere
+(a pipe, a cluster's log) the output of DVC is passed on as it is.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+
+from hbn.reporting.main_scores import main_scores
+from hbn.reporting.terminal import duration, run_on_terminal
+
+
+def main(*arguments: str) -> int:
+    start_s = time.monotonic()
+    command = ["dvc", "repro", *arguments]
+    interrupts = []
+    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))  # Ctrl-C reaches DVC as well, which ends
+    status = run_on_terminal(command, interrupts) if sys.stdout.isatty() else subprocess.run(command).returncode
+    if status == 0:
+        print(*main_scores(), sep="\n")
+        print("Next: `make plots` draws all results in report/page.html; `dvc metrics diff` says what changed")
+    outcome = "Interrupted" if status and interrupts else "Failed" if status else "Done"
+    print(f"{outcome} after {duration(time.monotonic() - start_s)}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
