@@ -104,7 +104,7 @@ def prepare(recorded: signals.Signal, p) -> tuple[np.ndarray, dict]:
     EEG. The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so
     that scaling is exact. Raises UnusableRecording as signal.clean does.
     """
-    data_uv, bads, dead = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p)
+    data_uv, bads, dead = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p, recorded.gaps)
     before_hz, before_db = cleaning.power_db(recorded.data_uv, recorded.sfreq_hz)
     after_hz, after_db = cleaning.power_db(data_uv, p.sfreq_hz)
     scale_uv = 2.0 ** max(-6, np.ceil(np.log2(np.abs(data_uv).max() / 32768 + 1e-30)))
