@@ -4,6 +4,7 @@ All arrays are (C, T) float32 in microvolts, channels in the order of bids.CHANN
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +14,9 @@ from hbn import params
 from hbn.data import bids
 
 REFERENCE = bids.CHANNELS.index("Cz")  # of the recording: exactly zero until re-referenced
+OTHER_UNITS = {"volts": 1e6, "millivolts": 1e3, "nanovolts": 1e-3}  # in microvolts
+NO_TIME_S = 1e-9  # below which a shift is none but for rounding
+Stretch = tuple[int, int]  # first sample, first one after it
 BLOCK = 16  # channels transformed at once, which bounds memory
 DEAD_STEP = 1e-3  # of a channel's usual step from sample to sample: what is below is no signal
 DEAD_SHARE = 0.9  # of the channels, which hold nothing at once
@@ -43,13 +47,22 @@ def kernels(sfreq_hz: float, highpass_hz: float, lowpass_hz: float, notch_hz: fl
 
 
 def filter_and_resample(
-    data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, highpass_hz: float, lowpass_hz: float, notch_hz: float
+    data_uv: np.ndarray,
+    sfreq_hz: float,
+    new_sfreq_hz: float,
+    highpass_hz: float,
+    lowpass_hz: float,
+    notch_hz: float,
+    start: int = 0,
 ) -> np.ndarray:
     """Band-pass, notch and resample (C, T) -> (C, T') in one pass.
 
     The spectrum of each channel is multiplied by the product of the filters' responses and cut (or
     extended) to the new rate's, so that there is one transform there and one back. Equals
     raw.filter, raw.notch_filter and raw.resample away from the edges.
+
+    Where `data_uv` begins with sample `start` of a recording, the result begins with the first of the recording's new
+    samples at or after it (see new_span).
     """
     filters = kernels(sfreq_hz, highpass_hz, lowpass_hz, notch_hz)
     n = data_uv.shape[1]
@@ -59,7 +72,7 @@ def filter_and_resample(
     unit = round(sfreq_hz / np.gcd(round(sfreq_hz), round(new_sfreq_hz)))
     size = unit * scipy.fft.next_fast_len(-(-(n + 2 * reach) // unit), real=True)
     new_size = round(size * new_sfreq_hz / sfreq_hz)
-    new_n = round(n * new_sfreq_hz / sfreq_hz)
+    new_start, new_stop = new_span(start, start + n, sfreq_hz, new_sfreq_hz)
 
     response = np.ones(size // 2 + 1)
     for kernel in filters:
@@ -71,13 +84,15 @@ def filter_and_resample(
     if new_size != size:
         response[n_bins - 1] *= 2 if new_size < size else 0.5  # half the lower rate stands for both signs
     response = (response[:n_bins] * (new_size / size)).astype(np.float32)
-    first = round(pad * new_sfreq_hz / sfreq_hz)
-    shift = first / new_sfreq_hz - pad / sfreq_hz
-    if shift:  # the padding is no whole number of new samples: the signal is delayed by the rest
+    # From the beginning of the padding to the first new sample: whole new samples, and a rest.
+    lead_s = new_start / new_sfreq_hz - (start - pad) / sfreq_hz
+    first = round(lead_s * new_sfreq_hz)
+    rest_s = lead_s - first / new_sfreq_hz
+    if abs(rest_s) > NO_TIME_S:
         hz = scipy.fft.rfftfreq(size, 1 / sfreq_hz)[:n_bins]
-        response = response * np.exp(-2j * np.pi * hz * shift).astype(np.complex64)
+        response = response * np.exp(2j * np.pi * hz * rest_s).astype(np.complex64)
 
-    result = np.empty((len(data_uv), new_n), dtype=np.float32)
+    result = np.empty((len(data_uv), new_stop - new_start), dtype=np.float32)
     for begin in range(0, len(data_uv), BLOCK):
         block = data_uv[begin : begin + BLOCK]
         block = block - block.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -86,43 +101,72 @@ def filter_and_resample(
         right = 2 * block[:, -1:] - block[:, -2 : -pad - 2 : -1]
         spectrum = scipy.fft.rfft(np.concatenate([left, block, right], axis=1), size, axis=1)
         filtered = scipy.fft.irfft(spectrum[:, :n_bins] * response, new_size, axis=1)
-        result[begin : begin + BLOCK] = filtered[:, first : first + new_n]
+        result[begin : begin + BLOCK] = filtered[:, first : first + new_stop - new_start]
     return result
 
 
+def new_span(start: int, stop: int, sfreq_hz: float, new_sfreq_hz: float) -> Stretch:
+    """The new samples in the time of the samples from `start` up to `stop`: first one, and first one after them."""
+    return -round(-start * new_sfreq_hz // sfreq_hz), round(stop * new_sfreq_hz / sfreq_hz)
+
+
 def clean(
-    data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, p: params.Preprocess
-) -> tuple[np.ndarray, dict[str, str], list[tuple[int, int]]]:
+    data_uv: np.ndarray, sfreq_hz: float, new_sfreq_hz: float, p: params.Preprocess, gaps: Sequence[Stretch] = ()
+) -> tuple[np.ndarray, dict[str, str], list[Stretch]]:
     """The whole signal path: filtered, resampled, bad channels interpolated, average reference.
 
-    Returns (C, T), the bad channels with their reasons and the dead stretches: first sample without a signal and
-    first one after it, at the new rate. Raises UnusableRecording 'sampling_rate', 'too_short', 'no_signal', 'units'
-    or 'bad_channels'.
+    Returns (C, T), zero in dead stretches, the bad channels with their reasons, and the dead stretches: first sample
+    without a signal and first one after it, at the new rate. `gaps` of the recording are dead, too. The pieces between
+    them are filtered each on its own, so that nothing of a stretch gets into what is used. Raises UnusableRecording
+    'sampling_rate', 'too_short', 'no_signal', 'units' or 'bad_channels'.
     """
+    n = data_uv.shape[1]
     if sfreq_hz % 1 or sfreq_hz <= 2 * p.lowpass_hz:
-        detail = f"{sfreq_hz:g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
+        detail = f"{sfreq_hz:.9g} Hz, needs a whole number above {2 * p.lowpass_hz:g} Hz (twice lowpass_hz)"
         raise bids.UnusableRecording("sampling_rate", detail)
-    if data_uv.shape[1] < p.min_duration_s * sfreq_hz:
-        seconds = data_uv.shape[1] / sfreq_hz
-        raise bids.UnusableRecording("too_short", f"{seconds:.1f} s, the limit is {p.min_duration_s:g} s")
-    dead = dead_stretches(data_uv, round(p.min_dead_s * sfreq_hz))
-    live_s = (data_uv.shape[1] - sum(end - begin for begin, end in dead)) / sfreq_hz
-    if live_s < p.min_duration_s:
-        raise bids.UnusableRecording("no_signal", f"only {live_s:.1f} s hold a signal, the rest is constant")
-    data_uv = bridge(data_uv, dead)
-    data_uv = filter_and_resample(data_uv, sfreq_hz, new_sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)
-    ratio, n = new_sfreq_hz / sfreq_hz, data_uv.shape[1]
-    dead = [(max(0, int(begin * ratio) - 1), min(n, int(np.ceil(end * ratio)) + 1)) for begin, end in dead]
-    live_uv = data_uv[:, live_samples(n, dead)] if dead else data_uv
+    if n < p.min_duration_s * sfreq_hz:
+        raise bids.UnusableRecording("too_short", f"{n / sfreq_hz:.1f} s, the limit is {p.min_duration_s:g} s")
+    dead = sorted([*dead_stretches(data_uv, round(p.min_dead_s * sfreq_hz)), *gaps])
+    pieces = [(a, b) for a, b in outside(n, dead) if b - a >= p.min_duration_s * sfreq_hz]
+    if not pieces:
+        live_s = sum(b - a for a, b in outside(n, dead)) / sfreq_hz
+        detail = f"only {live_s:.1f} of {n / sfreq_hz:.1f} s hold a signal, none of {p.min_duration_s:g} s in one piece"
+        raise bids.UnusableRecording("no_signal", detail)
+    band = p.highpass_hz, p.lowpass_hz, p.notch_hz
+    live = [filter_and_resample(data_uv[:, a:b], sfreq_hz, new_sfreq_hz, *band, start=a) for a, b in pieces]
+    live_uv = np.concatenate(live, axis=1) if len(live) > 1 else live[0]
     check_level(live_uv, p.min_level_uv, p.max_level_uv)
     bads = bad_channels(live_uv, new_sfreq_hz, p.flat_uv, p.noisy_z, p.min_neighbour_correlation)
     if len(bads) > p.max_bad_channel_fraction * len(bids.CHANNELS):
         kinds = dict(Counter(bads.values()))
         raise bids.UnusableRecording("bad_channels", f"{len(bads)} of {len(bids.CHANNELS)} channels are bad ({kinds})")
-    return average_reference(interpolate(data_uv, tuple(bads))), bads, dead
+    spans = [new_span(a, b, sfreq_hz, new_sfreq_hz) for a, b in pieces]
+    new_n = new_span(0, n, sfreq_hz, new_sfreq_hz)[1]
+    return placed(average_reference(interpolate(live_uv, tuple(bads))), spans, new_n), bads, outside(new_n, spans)
 
 
-def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[tuple[int, int]]:
+def outside(n_samples: int, stretches: Sequence[Stretch]) -> list[Stretch]:
+    """What of `n_samples` is in none of the stretches, which are in order."""
+    found, begin = [], 0
+    for start, stop in [*stretches, (n_samples, n_samples)]:
+        if start > begin:
+            found.append((begin, start))
+        begin = max(begin, stop)
+    return found
+
+
+def placed(live_uv: np.ndarray, spans: list[Stretch], n_samples: int) -> np.ndarray:
+    """(C, T) with the samples of some spans, which stand one after the other in `live_uv`, at their places."""
+    if live_uv.shape[1] == n_samples:
+        return live_uv
+    data_uv, at = np.zeros((len(live_uv), n_samples), dtype=live_uv.dtype), 0
+    for start, stop in spans:
+        data_uv[:, start:stop] = live_uv[:, at : at + stop - start]
+        at += stop - start
+    return data_uv
+
+
+def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[Stretch]:
     """Stretches of raw (C, T) in which nearly all channels hold nothing for at least `min_samples`.
 
     A switched-off amplifier or a paused recording leaves zero or one value. Each is its first sample and the first
@@ -144,27 +188,6 @@ def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[tuple[int, int
     return [(int(a), int(b) + 1) for a, b in edges.reshape(-1, 2) if b + 1 - a >= min_samples]
 
 
-def bridge(data_uv: np.ndarray, dead: list[tuple[int, int]]) -> np.ndarray:
-    """(C, T) with a straight line across each dead stretch: a step at its edges would ring through the filter."""
-    if not dead:
-        return data_uv
-    data_uv, n = data_uv.copy(), data_uv.shape[1]
-    for begin, end in dead:
-        before = data_uv[:, begin - 1] if begin else data_uv[:, min(end, n - 1)]
-        after = data_uv[:, end] if end < n else before
-        weight = np.linspace(0, 1, end - begin + 2, dtype=np.float32)[1:-1]
-        data_uv[:, begin:end] = before[:, None] * (1 - weight) + after[:, None] * weight
-    return data_uv
-
-
-def live_samples(n_samples: int, dead: list[tuple[int, int]]) -> np.ndarray:
-    """Which samples (T,) are in no dead stretch."""
-    live = np.ones(n_samples, dtype=bool)
-    for begin, end in dead:
-        live[begin:end] = False
-    return live
-
-
 def check_level(data_uv: np.ndarray, min_level_uv: float, max_level_uv: float) -> None:
     """UnusableRecording 'units' where the median channel of filtered (C, T) is too small or too large for scalp EEG.
 
@@ -173,10 +196,11 @@ def check_level(data_uv: np.ndarray, min_level_uv: float, max_level_uv: float) -
     levels_uv = 1.4826 * np.median(np.abs(data_uv[:REFERENCE]), axis=1)
     level_uv = float(np.median(levels_uv))
     if not min_level_uv <= level_uv <= max_level_uv:
+        guess = [f"{unit} " for unit, uv in OTHER_UNITS.items() if min_level_uv <= level_uv * uv <= max_level_uv]
         raise bids.UnusableRecording(
             "units",
             f"the median channel has {level_uv:.3g} uV, scalp EEG has {min_level_uv:g} to {max_level_uv:g}: "
-            "the samples are probably not in the unit that the file says (.set: microvolts)",
+            f"the samples are probably {'or '.join(guess) or 'not in the unit that the file says '}(.set: microvolts)",
         )
 
 

@@ -17,9 +17,8 @@ from hbn.files import HbnError, digest, existing, read_csv, read_json, sha256
 
 DATASET = Path("data/dataset")
 TABLES = ("recordings.csv", "participants.csv", "trials.csv", "windows.npy", "events.npy", "breaks.npy")
-N_READERS = min(4, os.cpu_count())  # threads that fill a batch
-READERS = ThreadPoolExecutor(N_READERS)
-FREED: deque[np.ndarray] = deque(maxlen=2)  # memory of batches that are gone
+N_THREADS = min(4, os.cpu_count() or 1)  # that fill a batch
+N_KEPT = 2  # batches whose memory is kept for the next ones
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Dataset:
     """The assembled dataset: window cache, participants, trials, electrode positions."""
 
     cache: WindowCache
+    reader: "BatchReader"
     windows: np.ndarray  # (N, 2): recording, start sample
     events: Events
     breaks: np.ndarray  # (K, 3): recording, first sample of a stretch that no window may hold, first sample after it
@@ -70,6 +70,7 @@ class Dataset:
         channels = read_csv(root / "channels.csv")
         return cls(
             cache=cache,
+            reader=BatchReader(cache, len(channels)),
             windows=np.load(root / "windows.npy", mmap_mode="r", allow_pickle=False),
             events=Events.open(root),
             breaks=np.load(root / "breaks.npy", allow_pickle=False),
@@ -112,34 +113,47 @@ class Dataset:
 
     def batch_uv(self, windows: np.ndarray) -> Tensor:
         """Windows (B, 2) as float32 microvolts (B, C, T); a transposed view of time-major memory."""
-        batch = _memory((len(windows), self.window_samples, len(self.positions_m)))  # (B, T, C)
-        parts = max(1, min(N_READERS, len(windows)))
-        for _ in READERS.map(self._fill, np.array_split(windows, parts), np.array_split(batch, parts)):
+        return self.reader.read_uv(windows, self.window_samples)
+
+
+class BatchReader:
+    """Fills batches of windows, with threads and recycled memory of its own.
+
+    Fresh memory of a batch's size costs a fault and a clearing for every page. (It is NumPy's, which asks for huge
+    pages, and PyTorch does not.)
+    """
+
+    def __init__(self, cache: WindowCache, n_channels: int):
+        self.cache, self.n_channels = cache, n_channels
+        self._scale_uv = torch.from_numpy(cache.scale_uv)
+        self._threads = ThreadPoolExecutor(N_THREADS)
+        self._freed: deque[np.ndarray] = deque(maxlen=N_KEPT)  # memory of batches that are gone
+
+    def read_uv(self, windows: np.ndarray, window_samples: int) -> Tensor:
+        """Windows (B, 2) of recording and start sample as (B, C, T) in microvolts."""
+        batch = self._memory((len(windows), window_samples, self.n_channels))  # (B, T, C)
+        parts = max(1, min(N_THREADS, len(windows)))
+        for _ in self._threads.map(self._fill, np.array_split(windows, parts), np.array_split(batch, parts)):
             pass  # or an error would be lost
         return torch.from_numpy(batch).transpose(1, 2)
 
     def _fill(self, windows: np.ndarray, batch: np.ndarray) -> None:
         """Read windows (B, 2) into (B, T, C)."""
-        window, scale_uv = np.empty(batch.shape[1:], dtype=np.float16), torch.from_numpy(self.cache.scale_uv)
+        window = np.empty(batch.shape[1:], dtype=np.float16)
         for into, (recording, start) in zip(torch.from_numpy(batch), windows.tolist(), strict=True):
             # One window at a time, so that it is converted and scaled while in the processor's cache. The scale,
             # an array of float32, makes the product one too.
             self.cache.read(recording, start, window)
-            torch.mul(torch.from_numpy(window), scale_uv[recording : recording + 1], out=into)
+            torch.mul(torch.from_numpy(window), self._scale_uv[recording : recording + 1], out=into)
 
-
-def _memory(shape: tuple[int, ...]) -> np.ndarray:
-    """Uninitialised float32; that of an earlier batch which is gone, where there is one of this shape.
-
-    Fresh memory of this size costs a fault and a clearing for every page. (It is NumPy's, which asks for
-    huge pages, and PyTorch does not.)
-    """
-    memory = FREED.pop() if FREED else None
-    if memory is None or memory.shape != shape:
-        memory = np.empty(shape, dtype=np.float32)
-    lent = memory[:]
-    weakref.finalize(lent, lambda: FREED.append(memory)).atexit = False
-    return lent
+    def _memory(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialised float32; that of an earlier batch which is gone, where there is one of this shape."""
+        memory = self._freed.pop() if self._freed else None
+        if memory is None or memory.shape != shape:
+            memory = np.empty(shape, dtype=np.float32)
+        lent = memory[:]
+        weakref.finalize(lent, self._freed.append, memory).atexit = False
+        return lent
 
 
 def response_times_s(trials: list[dict[str, str]]) -> np.ndarray:

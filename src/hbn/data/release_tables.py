@@ -27,6 +27,7 @@ class ReleaseTables:
     windows: list[tuple] = field(default_factory=list)  # recording, start sample
     events: list[tuple] = field(default_factory=list)  # recording, sample, kind, task
     breaks: list[tuple] = field(default_factory=list)  # recording, first unusable sample, first usable sample after it
+    dropped_windows: Counter = field(default_factory=Counter)
     dropped_trials: Counter = field(default_factory=Counter)
     events_left_out: Counter = field(default_factory=Counter)
     unknown_events: Counter = field(default_factory=Counter)
@@ -43,7 +44,11 @@ class ReleaseTables:
         dead = [(begin, end) for begin, end in dead]
         breaks = sorted([*boundaries, *dead])
         self.breaks += [(number, *stretch) for stretch in breaks]
-        starts = window_starts(n_samples, window_samples, stride_samples, breaks)
+        starts = window_starts(n_samples, window_samples, stride_samples, [])
+        for why, stretches in (("no_signal", dead), ("boundary", boundaries)):
+            lost = straddles(starts, window_samples, stretches)
+            self.dropped_windows[why] += int(lost.sum())
+            starts = starts[~lost]
         self.windows += [(number, start) for start in starts]
 
         kept, left_out, unknown = event_kinds.classify([event.value for event in table])
@@ -86,6 +91,7 @@ class ReleaseTables:
         return {
             "recordings": Counter(row["task"] for row in self.recordings),
             "windows": Counter(self.recordings[recording]["task"] for recording, _ in self.windows),
+            "dropped_windows": dict(self.dropped_windows),
             "trials": Counter(trial["outcome"] for trial in self.trials),
             "fast_block_trials": sum(trial["fast_block"] for trial in self.trials),
             "dropped_trials": {why: n for why, n in dropped.items() if why not in FILE_REASONS},

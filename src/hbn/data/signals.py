@@ -13,15 +13,16 @@ from hbn.data.bids import CHANNELS, UnusableRecording
 from hbn.files import HbnError, read_tsv
 
 RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
+CHECKED_SAMPLES = 2000  # of a recording without Cz
 MAX_GAP_S = 3600.0  # of missing time that is filled in
-REFERENCE_NAMES = {"CZ", "E129", "VREF"}  # of the electrode at the vertex, in capitals
+REFERENCE_NAMES = {"CZ", "E129", "VREF", "VERTEXREFERENCE"}  # of the electrode at the vertex, in capitals
 SCALP = re.compile(r"E\d+|EEG\d+|[A-H]\d+|(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(\d+|Z)")  # labels of electrodes
-MICROVOLTS = {"V": 1e6, "mV": 1e3, "uV": 1.0, "nV": 1e-3}
-SPELLINGS = {
-    **dict.fromkeys(("v", "volt", "volts"), "V"),
-    **dict.fromkeys(("millivolt", "millivolts"), "mV"),
-    **dict.fromkeys(("uv", "microv", "microvolt", "microvolts", "mcv", "uvolt", "uvolts"), "uV"),
-    **dict.fromkeys(("nv", "nanov", "nanovolt", "nanovolts"), "nV"),
+VOLT = "v(?:ol(?:ts?)?)?"  # a field of eight characters cuts 'microvolts'
+SPELLINGS = {  # without blanks and brackets, the sign of micro as u; 'MV' may be millivolts or megavolts
+    rf"(?i:{VOLT})": 1e6,
+    rf"m(?i:{VOLT})|(?i:milli{VOLT})": 1e3,
+    rf"(?i:(?:u|micro|mc){VOLT})": 1.0,
+    rf"(?i:(?:n|nano){VOLT})": 1e-3,
 }
 BDF_BYTES = 256  # of the header of the file, and of that of each signal
 BDF_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # label, transducer, unit, limits (4), filters, samples, reserved
@@ -48,7 +49,7 @@ def read_signal(path: Path | str) -> Signal:
     _refuse_absent(path)
     try:
         labels, rows, sfreq_hz, gaps = _read_set(path) if path.suffix == ".set" else _read_bdf(path)
-    except (UnusableRecording, MemoryError):
+    except UnusableRecording:
         raise
     except Exception as error:  # the readers of damaged files raise many kinds
         said = " ".join(str(error).split())[:200] or "no reason is given"
@@ -61,6 +62,8 @@ def read_signal(path: Path | str) -> Signal:
                 row[:] = rows.row_uv(source)
     if not np.isfinite(data_uv).all():
         raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
+    if sources[-1] is None:
+        _refuse_average(path.name, data_uv[:-1])
     return Signal(data_uv, whole_rate(sfreq_hz), gaps, mapped)
 
 
@@ -73,7 +76,7 @@ def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict
     index: dict[str, int] = {}
     mapped, unknown = {}, []
     for i, label in enumerate(labels):
-        short = re.sub(r"^E0+(?=\d)", "E", re.sub(r"[\s\0]+", "", label).upper())
+        short = _short(label)
         channel = "Cz" if short in REFERENCE_NAMES else short
         if channel in CHANNELS:
             if channel in index:
@@ -104,17 +107,22 @@ def microvolts(unit: bytes | str) -> float | None:
             unit = unit.decode("utf-8")
         except UnicodeDecodeError:
             unit = unit.decode("latin-1")
-    text = re.sub(r"[\s\0.]+", "", unicodedata.normalize("NFKC", unit)).replace("μ", "u").replace("Μ", "u")
-    if text in MICROVOLTS:
-        return MICROVOLTS[text]
-    if text == "mv":
-        return MICROVOLTS["mV"]
-    return MICROVOLTS.get(SPELLINGS.get(text.lower(), ""))
+    text = re.sub(r"[\s\0.()\[\]_-]+", "", unicodedata.normalize("NFKC", unit)).replace("μ", "u").replace("Μ", "u")
+    return next((factor for spelling, factor in SPELLINGS.items() if re.fullmatch(spelling, text)), None)
 
 
 def whole_rate(sfreq_hz: float) -> float:
     """The whole number of Hz that a rate stands for, if it is one."""
     return float(round(sfreq_hz)) if abs(sfreq_hz - round(sfreq_hz)) <= RATE_TOLERANCE_HZ else float(sfreq_hz)
+
+
+def _refuse_average(name: str, data_uv: np.ndarray) -> None:
+    """Refuse average-referenced channels (128, T) without Cz: what that was cannot be known."""
+    few_uv = data_uv[:, :: max(1, data_uv.shape[1] // CHECKED_SAMPLES)].astype(float)
+    few_uv -= few_uv.mean(axis=1, keepdims=True)
+    if few_uv.any() and few_uv.mean(axis=0).std() < 1e-3 * few_uv.std():
+        detail = f"{name} has no Cz, and its channels are average-referenced: Cz is lost; export it with Cz"
+        raise UnusableRecording("channels", detail)
 
 
 class _Rows:
@@ -278,8 +286,14 @@ def _read_bdf(path: Path) -> tuple[list[str], _Rows, float, tuple]:
 
 
 def _is_electrode(label: str) -> bool:
-    short = re.sub(r"[\s\0]+", "", label).upper()
+    short = _short(label)
     return short in REFERENCE_NAMES or bool(SCALP.fullmatch(short))
+
+
+def _short(label: str) -> str:
+    """A label in capitals without blanks, leading zeros and the kind of signal that EDF+ puts first ('EEG E1')."""
+    short = re.sub(r"^EEG(?=E\d|CZ$)", "", re.sub(r"[\s\0]+", "", label).upper())
+    return re.sub(r"^E0+(?=\d)", "E", short)
 
 
 def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tuple[float, float]:

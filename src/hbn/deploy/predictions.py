@@ -1,5 +1,6 @@
 """Predictions for whole recordings: a row for each trial, or for each window where there is no trial."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def predict_recording(path: Path, predictor: Predictor, p) -> RecordingPredictio
     Raises UnusableRecording as read_signal and clean do, and HbnError for one shorter than a window.
     """
     recorded = signals.read_signal(path)
-    data_uv, bads, dead = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p)
+    data_uv, bads, dead = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p, recorded.gaps)
     length, n = predictor.window_samples, data_uv.shape[1]
     starts = np.arange(0, n - length + 1, length)
     if not len(starts):
@@ -99,7 +100,8 @@ def contrast_trials(path: Path, duration_s: float) -> list[events.Trial]:
     table = path.with_name(path.name.replace(f"_eeg{path.suffix}", "_events.tsv"))
     if events.CONTRAST_CHANGE not in path.name or not table.exists() or table == path:
         return []
-    return events.contrast_trials(events.read_events(table, duration_s), bids.Recording.of(table.name).run)[0]
+    run = re.search(r"_run-(\d+)_", table.name)  # of any name, not of BIDS alone
+    return events.contrast_trials(events.read_events(table, duration_s), int(run[1]) if run else None)[0]
 
 
 def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
