@@ -1,0 +1,225 @@
+"""Samples as people's files hold them: units, headers, channels, gaps, stretches without a signal, and time."""
+
+import h5py
+import mne
+import numpy as np
+import pytest
+from clone import REPOSITORY
+from edfio import Bdf, BdfSignal
+from scipy.io import savemat
+from small_recordings import recording_uv, write_set_of
+
+from hbn import params
+from hbn.data import bids, cleaning, signals
+
+P = params.load(REPOSITORY / "params.yaml").preprocess
+REAL = REPOSITORY.parent / "shared/real-eeg"
+
+
+def noise_uv(n_samples: int = 2000) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 20, (129, n_samples)).astype(np.float32)
+
+
+def write_bdf(path, data_uv, unit=b"uV", names=bids.CHANNELS):
+    """A BDF of 1-s records at 500 Hz whose header says `unit` for numbers that are microvolts."""
+    limits = {"physical_range": (-20000, 20000), "physical_dimension": "uV"}
+    rows = [BdfSignal(row.astype(float), 500, label=name, **limits) for name, row in zip(names, data_uv, strict=True)]
+    Bdf(rows, data_record_duration=1).write(path)
+    content, n = bytearray(path.read_bytes()), len(rows)
+    at = 256 + n * (16 + 80)
+    content[at : at + 8 * n] = unit.ljust(8) * n
+    path.write_bytes(content)
+    return path
+
+
+def refusal(path) -> bids.UnusableRecording:
+    with pytest.raises(bids.UnusableRecording) as caught:
+        signals.read_signal(path)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        *((unit, 1) for unit in (b"uV", b"UV", b"uv", b"\xb5V", "µV".encode(), "μV".encode(), b"microV", b"MicroVolt")),
+        *((unit, 1000) for unit in (b"mV", b"mv", b"milliV")),
+        *((unit, 1e6) for unit in (b"V", b"v", b"Volt")),
+        *((unit, 1e-3) for unit in (b"nV", b"NV", b"nanoV")),
+        *((unit, None) for unit in (b"MV", b"Mv", b"ADU", b"", b"dB", b"uV2")),
+    ],
+)
+def test_units_are_converted_or_refused_by_name(unit, factor):
+    assert signals.microvolts(unit) == (None if factor is None else pytest.approx(factor))
+
+
+def test_a_unit_of_a_bdf_is_read_from_its_header_or_else_from_channels_tsv(tmp_path):
+    data_uv = noise_uv(1000)
+    path = write_bdf(tmp_path / "a_eeg.bdf", data_uv, b"mV")
+    np.testing.assert_allclose(signals.read_signal(path).data_uv, 1000 * data_uv, atol=3)
+    refused = refusal(write_bdf(tmp_path / "b_eeg.bdf", data_uv, b"ADU"))
+    assert refused.reason == "units"
+    assert "'ADU'" in refused.detail
+    path = write_bdf(tmp_path / "c_eeg.bdf", data_uv, b"")
+    assert refusal(path).reason == "units"
+    rows = "".join(f"{name}\tEEG\tµV\n" for name in bids.CHANNELS)
+    (tmp_path / "c_channels.tsv").write_text("name\ttype\tunits\n" + rows, encoding="utf-8")
+    np.testing.assert_allclose(signals.read_signal(path).data_uv, data_uv, atol=3e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3])
+def test_amplitudes_that_no_scalp_has_are_called_units(factor):
+    data_uv = recording_uv(3, 20.0)
+    with pytest.raises(bids.UnusableRecording) as caught:
+        cleaning.clean((factor * data_uv).astype(np.float32), 250, 250, P)
+    assert caught.value.reason == "units"
+    assert "scalp EEG" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nbchan": 100.0}, ("100", "129")),
+        ({"pnts": 1500.0}, ("1500", "2000")),
+        ({"srate": 250.0}, ("250",)),
+        ({"srate": np.nan}, ("nan",)),
+        ({"srate": "500"}, ("srate",)),
+        ({"data": noise_uv() + 1j}, ("complex",)),
+        ({"data": np.array([["text"]])}, ()),
+        ({"chanlocs": np.array([("E1",)], dtype=[("labels", object)])}, ("129", "1")),
+    ],
+)
+def test_a_header_that_does_not_fit_is_unreadable_with_both_numbers(tmp_path, changes, words):
+    labels = np.array([(name,) for name in bids.CHANNELS], dtype=[("labels", object)])
+    header = {"nbchan": 129.0, "pnts": 2000.0, "trials": 1.0, "srate": 500.0, "xmin": 0.0, "xmax": 1999 / 500}
+    savemat(tmp_path / "a.set", {"EEG": header | {"data": noise_uv(), "chanlocs": labels} | changes}, appendmat=False)
+    refused = refusal(tmp_path / "a.set")
+    assert refused.reason == "unreadable"
+    assert all(word in refused.detail for word in words)
+
+
+def test_the_same_net_under_other_names_and_other_nets(tmp_path):
+    data_uv, n = noise_uv(), len(bids.CHANNELS)
+    names = [f" e{i:03d} " for i in range(1, 129)]
+    for last in ("cz", "E129", "VREF"):
+        read = signals.read_signal(write_set_of(tmp_path / "a.set", data_uv, [*names, last]))
+        np.testing.assert_array_equal(read.data_uv, data_uv)
+        assert read.mapped[names[0]] == "E1"
+    read = signals.read_signal(write_set_of(tmp_path / "b.set", data_uv[:128], bids.CHANNELS[:128]))
+    assert not read.data_uv[128].any()
+    more = np.vstack([data_uv[:1], data_uv, data_uv[:1]])
+    read = signals.read_signal(write_set_of(tmp_path / "c.set", more, ["ECG", *bids.CHANNELS, "Trigger 2"]))
+    np.testing.assert_array_equal(read.data_uv, data_uv)
+    assert "not used" in read.mapped["ECG"]
+    larger = np.tile(data_uv, (2, 1))[:257]
+    larger_names = [*(f"E{i}" for i in range(1, 257)), "Cz"]
+    assert refusal(write_set_of(tmp_path / "d.set", larger, larger_names)).reason == "channels"
+    twice = [*bids.CHANNELS[:127], "E1", "Cz"]
+    assert refusal(write_set_of(tmp_path / "e.set", data_uv, twice)).reason == "channels"
+    assert n == 129
+
+
+def test_matlab_7_3_is_read(tmp_path):
+    data_uv, path = noise_uv(), tmp_path / "a.set"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        group = file.create_group("EEG")
+        group["data"] = data_uv.T
+        for key, value in {"nbchan": 129, "pnts": 2000, "trials": 1, "srate": 500, "xmin": 0, "xmax": 3.998}.items():
+            group[key] = np.array([[float(value)]])
+        for i, name in enumerate(bids.CHANNELS):
+            file[f"#refs#/{i}"] = np.array([[ord(c)] for c in name], dtype=np.uint16)
+            file[f"#refs#/{i}"].attrs["MATLAB_class"] = np.bytes_("char")
+        references = [[file[f"#refs#/{i}"].ref] for i in range(129)]
+        group.create_dataset("chanlocs/labels", data=np.array(references, dtype=h5py.ref_dtype))
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124))
+    np.testing.assert_array_equal(signals.read_signal(path).data_uv, data_uv)
+
+
+def test_a_rate_is_the_whole_number_it_stands_for():
+    assert signals.whole_rate(500.0000001) == 500
+    assert signals.whole_rate(499.5) == 499.5
+
+
+@pytest.mark.parametrize("sfreq_hz", [91, 100, 128, 250, 256, 499, 500, 512, 1000, 1024, 2048, 4999, 5000])
+@pytest.mark.parametrize("new_sfreq_hz", [100, 500])
+@pytest.mark.parametrize("odd", [0, 1, 3])
+def test_a_sine_and_an_impulse_come_out_where_they_went_in(sfreq_hz, new_sfreq_hz, odd):
+    n = 20 * sfreq_hz + odd
+    time_s = np.arange(n) / sfreq_hz
+    sine = np.sin(2 * np.pi * 10 * time_s)
+    # A band-limited pulse: what a filter to 45 Hz leaves of an impulse at 10.0123 s, in a window.
+    at_s = 10.0123
+    pulse = np.sinc(40 * (time_s - at_s)) * np.exp(-0.5 * ((time_s - at_s) / 0.2) ** 2)
+    data = 100 * np.stack([sine, pulse]).astype(np.float32)
+    out = cleaning.filter_and_resample(data, sfreq_hz, new_sfreq_hz, 0.5, 45.0, 60.0)
+    new_s = np.arange(out.shape[1]) / new_sfreq_hz
+    inner = (new_s > 6) & (new_s < 14)
+    phase = np.sum(out[0, inner] * np.exp(-2j * np.pi * 10 * new_s[inner])) * 2j / inner.sum()
+    assert abs(np.angle(phase)) / (2 * np.pi * 10) < 1e-5
+    assert abs(phase) == pytest.approx(100, rel=1e-3)
+    spectrum = np.fft.rfft(out[1, inner] * np.hanning(inner.sum()))
+    hz = np.fft.rfftfreq(inner.sum(), 1 / new_sfreq_hz)
+    band = (hz > 5) & (hz < 15)
+    slope = np.polyfit(hz[band], np.unwrap(np.angle(spectrum[band])), 1)[0]
+    assert -slope / (2 * np.pi) + new_s[inner][0] == pytest.approx(at_s, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, None])
+def test_a_stretch_without_a_signal_is_found_to_the_sample_and_the_rest_is_as_without_it(value):
+    data_uv = recording_uv(3, 30.0)
+    begin, end = 10 * 250 + 7, 15 * 250
+    odd_uv = data_uv.copy()
+    odd_uv[:, begin:end] = data_uv[:, begin - 1 : begin] if value is None else value
+    ((found_begin, found_end),) = cleaning.dead_stretches(odd_uv, 125)
+    assert (begin - found_begin, found_end) == (1 if value is None else 0, end)
+    expected, _, none = cleaning.clean(data_uv, 250, 100, P)
+    got, _, dead = cleaning.clean(odd_uv, 250, 100, P)
+    assert none == []
+    ((first, last),) = dead
+    assert 1001 <= first <= 1003
+    assert 1499 <= last <= 1501
+    away = np.r_[0:600, 1900:3000]  # further than the filter reaches
+    np.testing.assert_allclose(got[:, away], expected[:, away], atol=3)
+    assert cleaning.dead_stretches(data_uv, 125) == []
+
+
+def test_a_gap_in_a_bdf_is_time_without_a_signal(tmp_path):
+    data_uv = noise_uv(2000)
+    path = write_bdf(tmp_path / "a.bdf", data_uv)
+    content = bytearray(path.read_bytes())
+    labels = [content[256 + 16 * i : 272 + 16 * i].strip() for i in range(129)]
+    assert labels[0] == b"E1"
+    plain = signals.read_signal(path)
+    assert plain.gaps == ()
+    samples = np.arange(8, dtype=np.int32).reshape(2, 4)
+    notes = np.array([np.frombuffer(f"+{onset}\x14\x14\0".encode().ljust(9, b"\0"), np.uint8) for onset in (0, 5)])
+    filled, gaps = signals._fill_gaps(path, samples, [notes], 2, 1.0)
+    assert gaps == ((2, 10),)
+    assert filled[0].tolist() == [0, 1, *[1] * 8, 2, 3]
+
+
+@pytest.mark.parametrize("said", [b"-1", b"4", b"5"])
+def test_the_number_of_records_may_be_unknown_but_not_wrong(tmp_path, said):
+    data_uv = noise_uv(2000)
+    path = write_bdf(tmp_path / "a.bdf", data_uv)
+    content = bytearray(path.read_bytes())
+    content[236:244] = said.ljust(8)
+    path.write_bytes(content)
+    if said == b"5":
+        assert refusal(path).reason == "unreadable"
+    else:
+        np.testing.assert_allclose(signals.read_signal(path).data_uv, data_uv, atol=3e-3)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no real recordings beside the repository")
+def test_real_recordings_are_read_as_mne_does_or_refused():
+    path = REAL / "test_raw_chanloc_fids.set"
+    raw = mne.io.read_raw_eeglab(path, preload=True, verbose="ERROR")
+    read = signals.read_signal(path)
+    for row, name in zip(read.data_uv, bids.CHANNELS, strict=True):
+        expected = raw.get_data(picks=["E129" if name == "Cz" else name])[0] * 1e6
+        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-3)
+    assert read.sfreq_hz == 500
+    reasons = {p.name: refusal(p).reason for p in sorted(REAL.iterdir()) if p.suffix in bids.EEG_SUFFIXES and p != path}
+    assert reasons.pop("test_epochs_onefile.set") == "epochs"
+    assert set(reasons.values()) == {"channels"}
