@@ -71,7 +71,7 @@ def test_a_status_channel_is_left_out_and_an_unknown_electrode_is_not(tmp_path):
 
 def test_unusable_files_say_why(tmp_path):
     data_uv = recording_uv()
-    assert reason(write_set(tmp_path / "few.set", data_uv[:128], bids.CHANNELS[:128])) == "channels"
+    assert reason(write_set(tmp_path / "few.set", data_uv[:127], bids.CHANNELS[:127])) == "channels"
     data_uv[3, 7] = np.nan
     assert reason(write_set(tmp_path / "nan.set", data_uv)) == "not_finite"
     pointer = tmp_path / "pointer.set"
