@@ -7,7 +7,7 @@ from small_recordings import write_set_of as with_names
 from threadpoolctl import threadpool_info
 
 import preprocess
-from hbn.data import bids, cleaning
+from hbn.data import bids, cleaning, preprocessing
 from hbn.files import HbnError, md5, read_json, read_tsv, write_tsv
 
 
@@ -38,13 +38,13 @@ def test_output_is_the_signal_path_in_time_major_half_precision(workspace):
 
 def test_one_participant_at_a_time_equals_all_at_once(workspace, monkeypatch, tmp_path_factory):
     made = []
-    prepare = preprocess.prepare
+    prepare = preprocessing.prepare
 
     def counted(*arguments):
         made.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
         return prepare(*arguments)
 
-    monkeypatch.setattr(preprocess, "prepare", counted)
+    monkeypatch.setattr(preprocessing, "prepare", counted)
     for i, name in enumerate(("sub-A", "sub-B", "sub-C")):
         add(name, recording_uv(i))
         grown = build(parameters())
@@ -84,8 +84,8 @@ def test_every_unusable_recording_is_listed_with_its_reason(workspace):
     add("sub-rate", good_uv, sfreq_hz=80)
     add("sub-nan", np.where(np.arange(1500) == 9, np.nan, good_uv))
     add("sub-link", good_uv).write_text("../../../.git/annex/objects/x/y/MD5E-s1--0.set")
-    with_names(add("sub-few", good_uv), good_uv[:128], bids.CHANNELS[:128])
-    with_names(add("sub-name", good_uv), good_uv, ("X1", *bids.CHANNELS[1:]))
+    with_names(add("sub-few", good_uv), good_uv[:127], bids.CHANNELS[:127])
+    with_names(add("sub-name", good_uv), good_uv, ("F3", *bids.CHANNELS[1:]))
     cut = add("sub-cut", good_uv)
     cut.write_bytes(cut.read_bytes()[:100_000])
     noisy_uv = good_uv.copy()
@@ -93,7 +93,7 @@ def test_every_unusable_recording_is_listed_with_its_reason(workspace):
     add("sub-noisy", noisy_uv, task="ThePresent")
     build(parameters(max_rejected_fraction=0.9))
     assert rejections() == {
-        **{"sub-short": "too_short", "sub-flat": "bad_channels", "sub-rate": "sampling_rate", "sub-nan": "not_finite"},
+        **{"sub-short": "too_short", "sub-flat": "no_signal", "sub-rate": "sampling_rate", "sub-nan": "not_finite"},
         **{"sub-link": "pointer", "sub-cut": "unreadable", "sub-noisy": "bad_channels"},
         **{"sub-few": "channels", "sub-name": "channels"},
     }
