@@ -25,7 +25,8 @@ from hbn import params
 from hbn.data import bids
 from hbn.deploy import export, runtime, timing
 from hbn.files import read_json
-from hbn.networks import architecture, inference
+from hbn.networks import architecture
+from hbn.networks.arithmetic import use_cpu
 from hbn.networks.reference import SHAPE, Reference
 
 TARGETS = {"EEGNeX": 100.0, "reference": 25.0}  # times faster
@@ -33,7 +34,7 @@ SFREQ_HZ = 500
 
 
 def main(n_runs: int, peer: bool) -> None:
-    inference.use_cpu(timing.CPUS)
+    use_cpu(timing.CPUS)
     torch.manual_seed(0)
     others = {"reference": Reference()} | (braindecode() if peer else {})
     with tempfile.TemporaryDirectory() as folder:

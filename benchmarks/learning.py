@@ -42,13 +42,17 @@ from hbn.networks.architecture import ResponseTime
 from hbn.networks.inference import adapted_encoder
 from hbn.networks.pretraining import EventPretraining
 from hbn.scoring import metrics
-from hbn.training.loop import choose_device
+from hbn.training.device import choose_device
 from hbn.training.pretraining import Pretraining
 from hbn.training.response_time import fit_trials, outputs, split_trials
 
 STUDIES = ("labels", "peers", "participants", "sizes")
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 SCORES = {"pearson_r": metrics.pearson_r, "nrmse": metrics.nrmse, "auroc_miss": metrics.auroc}
+CODE = (
+    *("data.dataset", "networks.architecture", "networks.inference", "networks.pretraining", "training.criteria"),
+    *("training.event_windows", "training.loop", "training.pretraining", "training.response_time"),
+)
 CPU = torch.device("cpu")
 WITHHELD = "withheld"  # instead of a participant's split
 
@@ -72,23 +76,21 @@ class Cell:
         return start if self.encoder == "ours" else f"{self.encoder}_{start}"
 
 
-def cells(
-    study: str, size: str, shares: list[float], counts: list[int], sizes: list[str], minutes: float
-) -> list[Cell]:
+def cells(study: str, size: str, a: argparse.Namespace) -> list[Cell]:
     """The runs of a study. A pretrained one comes before the same from scratch."""
-    pair = (True, False)
+    pair, minutes = (True, False), a.minutes
     match study:
         case "labels":
-            return [Cell(pretrained=p, labels=s, size=size) for s in shares for p in pair if s or p]
+            return [Cell(pretrained=p, labels=s, size=size) for s in a.shares for p in pair if s or p]
         case "peers":
             peers = [Cell(name, False, size=size, minutes=minutes) for name in PEERS if _there(name)]
             same = [Cell("braindecode", True, size=size, minutes=minutes)] if _there("braindecode") else []
             return [Cell(size=size, minutes=minutes / 2), *peers, *same]
         case "participants":
             scratch = Cell(pretrained=False, labels=0.1, size=size)
-            return [*(Cell(labels=0.1, size=size, participants=n) for n in counts), scratch]
+            return [*(Cell(labels=0.1, size=size, participants=n) for n in a.participants), scratch]
         case "sizes":
-            return [Cell(pretrained=p, labels=0.25, size=one) for one in sizes for p in pair]
+            return [Cell(pretrained=p, labels=0.25, size=one) for one in a.sizes for p in pair]
 
 
 def _there(name: str) -> bool:
@@ -108,7 +110,7 @@ class Runs:
 
     def outputs(self, cell: Cell, seed: int) -> Outputs:
         """Of the trained network, on the test trials."""
-        key = digest(self.decides(cell, seed))[:16]
+        key = self.key(cell, seed, "model", "pretrain", "challenge1", "windows")
         if key not in self.done:
             network, pretraining_s = self.network(cell, seed)
             begin = time.process_time()
@@ -124,12 +126,11 @@ class Runs:
         row = self.done[key]
         return np.array(row["predicted_s"]), np.array(row["p_miss"])
 
-    def decides(self, cell: Cell, seed: int) -> dict:
-        """All that decides a result: the code too, or figures of several versions would be mixed."""
-        code = [code_digest(), *(sha256(Path(__file__).with_name(name)) for name in ("learning.py", "peers.py"))]
-        about = {"code": code, "data": self.dataset.sha256, "cell": dataclasses.asdict(cell), "seed": seed}
-        sections = ("model", "pretrain", "challenge1", "windows")
-        return about | {name: getattr(self.p, name).model_dump() for name in sections}
+    def key(self, cell: Cell, seed: int, *sections: str) -> str:
+        """A name for all that decides a result: the code too, or figures of several versions would be mixed."""
+        about = {"code": [code_digest(*CODE), sha256(Path(__file__).with_name("peers.py"))], "seed": seed}
+        about |= {"data": self.dataset.sha256, "cell": dataclasses.asdict(cell)}
+        return digest(about | {name: getattr(self.p, name).model_dump() for name in sections})[:16]
 
     def network(self, cell: Cell, seed: int) -> tuple[ResponseTime, float]:
         """The network before it sees a label, and the core-seconds of its pretraining."""
@@ -138,7 +139,7 @@ class Runs:
         if not cell.pretrained:
             return network, 0.0
         alike = dataclasses.replace(cell, labels=1.0, minutes=0.0)
-        path = self.folder / f"encoder-{digest(self.decides(alike, seed))[:16]}.pt"
+        path = self.folder / f"encoder-{self.key(alike, seed, 'model', 'pretrain', 'windows')}.pt"
         if not path.exists():
             begin, dataset = time.process_time(), self.dataset
             if cell.participants:
@@ -324,8 +325,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"{runs.dataset.source}: {split.count('train')} participants to train, {split.count('test')} to test")
     seeds, rows = range(1, arguments.seeds + 1), []
     for study in arguments.studies:
-        options = arguments.shares, arguments.participants, arguments.sizes, arguments.minutes
-        rows += rows_of(study, runs, cells(study, p.model.size, *options), seeds, p.scores)
+        rows += rows_of(study, runs, cells(study, p.model.size, arguments), seeds, p.scores)
     common.print_table([{key: row[key] for key in COLUMNS} for row in rows])
     if arguments.csv:
         write_csv(arguments.csv, rows, COLUMNS)

@@ -6,9 +6,9 @@ A step is forward, backward, gradient clipping and the optimiser's step, on wind
 network of challenge 1 in batches as params.yaml has them, with the stage's own loss; the others predict a number
 and a probability in batches of --peer-batch, since their activations are large. All take turns in one process, on
 one and on all cores; medians, of which the better one counts for each network. The share of the peak is floating
-point operations per second, as PyTorch counts them, over those of a float32 matrix product on as many cores. With a
-GPU, every size is also measured there, compiled and in bfloat16 as training.fit has it; without one, those figures
-are null. Without braindecode (requirements-bench.txt) `ratio` is null and the rest is measured.
+point operations per second, as PyTorch counts them, over those of a float32 matrix product on as many cores. A GPU
+is measured by benchmarks/gpu.py. Without braindecode (requirements-bench.txt) `ratio` is null and the rest is
+measured.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable
 
 import common
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,19 +29,12 @@ from hbn.data import bids
 from hbn.deploy import timing
 from hbn.networks import architecture
 from hbn.networks.reference import SHAPE, Reference
-from hbn.training.device import training_loss
-from hbn.training.loop import choose_device
+from hbn.training.device import choose_device, training_loss
 from hbn.training.response_time import trial_loss
 
-TARGET, GPU_TARGET = 100.0, 0.35  # times faster than each other network; share of the GPU's peak for `large`
+TARGET = 100.0  # times faster than each other network
 SFREQ_HZ = 500
-GPU_BATCH = 1024
 TURN_S = 0.5
-GPU_FIGURES = (
-    "gpu_bf16_gflop_per_s",
-    *(f"gpu_{what}_{size}" for size in architecture.SIZES for what in ("windows_per_s", "share_of_peak")),
-)
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
@@ -51,7 +43,7 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
     batch_size = {"ours": p.challenge1.batch_size, "reference": peer_batch}
     torch.manual_seed(0)
     steps = {
-        "ours": own_step(p, p.model.size, batch_size["ours"], CPU),
+        "ours": own_step(p, p.model.size, batch_size["ours"]),
         "reference": peer_step(Reference(), p.challenge1, peer_batch),
     }
     if peer:
@@ -64,7 +56,7 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
     for _ in range(n_rounds):
         for n in threads:
             torch.set_num_threads(n)
-            peaks[n].append(matmul_gflop_per_s(1024, torch.float32, CPU))
+            peaks[n].append(matmul_gflop_per_s(1024))
             for name, step in steps.items():
                 times_s[name, n] += turn(step)
     rate = {(name, n): batch_size[name] / statistics.median(values) for (name, n), values in times_s.items()}
@@ -85,9 +77,6 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
     print()
     ratios = {name: fastest["ours"] / value for name, value in fastest.items() if name != "ours"}
     reached = [(f"times faster than {name}", ratio, f">= {TARGET:g}") for name, ratio in ratios.items()]
-    gpu = on_gpu(p) if torch.cuda.is_available() else dict.fromkeys(GPU_FIGURES)
-    if gpu["gpu_share_of_peak_large"] is not None:
-        reached.append(("share of the GPU's bf16 peak, large", gpu["gpu_share_of_peak_large"], f">= {GPU_TARGET:g}"))
     common.print_table([{"training": what, "measured": value, "target": target} for what, value, target in reached])
     common.print_result(
         {
@@ -98,21 +87,20 @@ def main(n_rounds: int, peer_batch: int, peer: bool) -> None:
             **{f"matmul_gflop_per_s_{n}_cores": value for n, value in peak.items()},
             "share_of_peak": fastest["ours"] * gflop["ours"] / peak[best["ours"]],
             "cores": timing.CPUS,
-            **gpu,
         }
     )
 
 
-def own_step(p: params.Params, size: str, batch_size: int, device: torch.device) -> Callable[[], None]:
+def own_step(p: params.Params, size: str, batch_size: int) -> Callable[[], None]:
     """One training step of challenge 1's network with the loss of its stage."""
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
     settings = size, p.model.n_spatial_filters, p.model.dropout
     encoder = architecture.Encoder(positions_m, SFREQ_HZ, SHAPE[1] / SFREQ_HZ, *settings)
-    network = architecture.ResponseTime(encoder, SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).to(device).train()
-    x_uv = windows_uv(batch_size).to(device)
-    rt_s = 0.5 + 2 * torch.rand(batch_size, device=device)
+    network = architecture.ResponseTime(encoder, SHAPE[1] / SFREQ_HZ, p.windows.trial_offset_s).train()
+    x_uv = windows_uv(batch_size)
+    rt_s = 0.5 + 2 * torch.rand(batch_size)
     rt_s[::7] = torch.nan  # no response
-    sides = (torch.rand(batch_size, 2, device=device) < 0.5).float()
+    sides = (torch.rand(batch_size, 2) < 0.5).float()
     loss = training_loss(network, lambda network, step: trial_loss(network, x_uv, rt_s, sides, p.challenge1))
     return training_step(network, lambda: loss(0), p.challenge1)
 
@@ -172,47 +160,16 @@ def turn(step: Callable[[], None]) -> list[float]:
     return times_s
 
 
-def matmul_gflop_per_s(n: int, dtype: torch.dtype, device: torch.device) -> float:
+def matmul_gflop_per_s(n: int) -> float:
     """Speed of the product of two n x n matrices, the best of ten."""
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return 2e-9 * n**3 / min(gpu_s(lambda: a @ b) if device == CUDA else wall_s(lambda: a @ b) for _ in range(10))
+    a, b = (torch.randn(n, n) for _ in range(2))
+    return 2e-9 * n**3 / min(wall_s(lambda: a @ b) for _ in range(10))
 
 
 def wall_s(function: Callable[[], object]) -> float:
     begin = time.perf_counter()
     function()
     return time.perf_counter() - begin
-
-
-def gpu_s(function: Callable[[], object]) -> float:
-    """Seconds of a call until the GPU has finished it."""
-
-    def finished() -> None:
-        function()
-        torch.cuda.synchronize()
-
-    return wall_s(finished)
-
-
-def on_gpu(p: params.Params) -> dict[str, float]:
-    """Training windows per second of every size in compiled bfloat16, and their share of the GPU's peak."""
-    torch.use_deterministic_algorithms(False)  # speed is asked here
-    torch.set_float32_matmul_precision("high")
-    peak = matmul_gflop_per_s(8192, torch.bfloat16, CUDA)
-    figures = {"gpu_bf16_gflop_per_s": peak}
-    rows = []
-    for size in architecture.SIZES:
-        torch._dynamo.reset()
-        gflop = gflop_of(own_step(p, size, 8, CPU)) / 8  # those of a compiled network are not counted
-        step = own_step(p, size, GPU_BATCH, CUDA)
-        for _ in range(5):  # compiles
-            step()
-        rate = GPU_BATCH / float(np.median([gpu_s(step) for _ in range(30)]))
-        figures |= {f"gpu_windows_per_s_{size}": rate, f"gpu_share_of_peak_{size}": rate * gflop / peak}
-        rows.append({"on the GPU": size, "windows/s": rate, "share of bf16 peak": rate * gflop / peak})
-    common.print_table(rows)
-    print()
-    return figures
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 from hbn.deploy import export, runtime, speed, timing
 from hbn.files import read_json, write_csv, write_json
 from hbn.networks import inference
+from hbn.networks.arithmetic import use_cpu
 from hbn.networks.reference import SHAPE, Reference
 from hbn.stage import run
 
@@ -25,7 +26,7 @@ REFERENCE = Path("models/reference.onnx")
 
 
 def main(p) -> None:
-    inference.use_cpu(timing.CPUS)
+    use_cpu(timing.CPUS)
     verdicts = read_json("metrics/quantize.json")
     torch.manual_seed(p.benchmark.seed)
     reference = Reference().eval()

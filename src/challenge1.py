@@ -14,8 +14,7 @@ from hbn.files import write_csv, write_json
 from hbn.networks import inference
 from hbn.scoring import metrics, response_time
 from hbn.stage import run
-from hbn.training.device import first
-from hbn.training.loop import choose_device
+from hbn.training.device import choose_device, first
 from hbn.training.response_time import checkpoint, members, new_network, outputs, split_trials, train
 
 ENCODER = Path("models/encoder.pt")

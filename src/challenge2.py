@@ -20,7 +20,7 @@ from hbn.networks import architecture, inference
 from hbn.networks.inference import load_pretrained, new_encoder, predict
 from hbn.scoring import baselines, metrics
 from hbn.stage import run
-from hbn.training.loop import choose_device
+from hbn.training.device import choose_device
 
 
 def main(p) -> None:

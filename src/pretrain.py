@@ -17,8 +17,8 @@ from hbn.networks import inference
 from hbn.networks.inference import adapted_encoder
 from hbn.networks.pretraining import EventPretraining
 from hbn.stage import run, scratch
-from hbn.training.device import first
-from hbn.training.loop import checkpoint_path, choose_device
+from hbn.training.device import choose_device, first
+from hbn.training.loop import checkpoint_path
 from hbn.training.pretraining import Pretraining
 
 

@@ -19,6 +19,7 @@ from hbn.deploy import runtime, variants
 from hbn.deploy.evaluation import Runner, TestSet, factor_test, judge, trial_test
 from hbn.files import write_csv, write_json
 from hbn.networks import inference
+from hbn.networks.arithmetic import use_cpu
 from hbn.stage import run
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ STATED = ("sfreq_hz", "window_s", "trial_offset_s", "source")  # facts that go i
 
 
 def main(p) -> None:
-    inference.use_cpu(p.exec.threads)
+    use_cpu(p.exec.threads)
     shutil.rmtree(runtime.FOLDER, ignore_errors=True)
     report, rows = {"max_score_drop": p.quantize.max_score_drop}, []
     for name, test in (("challenge1", trial_test), ("challenge2", factor_test)):

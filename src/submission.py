@@ -22,6 +22,7 @@ from hbn.data.dataset import DATASET, Dataset, response_times_s
 from hbn.deploy import challenge_zip, window_readout, zip_run
 from hbn.files import write_json
 from hbn.networks import architecture, inference
+from hbn.networks.arithmetic import use_cpu
 from hbn.scoring import metrics
 from hbn.stage import run
 
@@ -33,7 +34,7 @@ FACTOR = FACTORS[OUTPUT]
 
 
 def main(p) -> None:
-    inference.use_cpu(p.exec.threads)
+    use_cpu(p.exec.threads)
     saved = {name: inference.load_file(f"models/{name}.pt", made_by=name) for name in challenge_zip.NAMES}
     dataset = Dataset.open(DATASET, saved["challenge1"]["window_s"])
     report = {"source": dataset.source}

@@ -76,7 +76,8 @@ def scalp_uv() -> np.ndarray:
 
 def write_set_of(path, data_uv, names=bids.CHANNELS, event=()):
     labels = np.array([(name,) for name in names], dtype=[("labels", object)])
-    facts = {"nbchan": len(data_uv), "pnts": data_uv.shape[1], "trials": 1, "srate": 500.0, "xmin": 0.0, "xmax": 2.0}
+    facts = {"nbchan": len(data_uv), "pnts": data_uv.shape[1], "trials": 1, "srate": 500.0}
+    facts |= {"xmin": 0.0, "xmax": (data_uv.shape[1] - 1) / 500.0}
     empty = {key: [] for key in ("icawinv", "icasphere", "icaweights", "epoch")}
     savemat(path, {"EEG": {**facts, **empty, "data": data_uv, "chanlocs": labels, "event": event}}, appendmat=False)
     return path

@@ -66,7 +66,7 @@ def test_a_status_channel_is_left_out_and_an_unknown_electrode_is_not(tmp_path):
     assert (
         signals.read_signal(write_bdf(tmp_path / "a.bdf", data_uv, (*bids.CHANNELS, "Status"))).data_uv.shape[0] == 129
     )
-    assert reason(write_bdf(tmp_path / "b.bdf", data_uv, (*bids.CHANNELS, "F3"))) == "channels"
+    assert reason(write_bdf(tmp_path / "b.bdf", data_uv, (*bids.CHANNELS, "E130"))) == "channels"
 
 
 def test_unusable_files_say_why(tmp_path):

@@ -171,7 +171,10 @@ def cached(tmp_path, monkeypatch):
         write_tsv(tmp_path / f"data/raw/R1/sub-A/eeg/{stem}_events.tsv", rows, columns)
         person = {"participant_id": "sub-A", "sex": "F", "age": 9.5, **dict.fromkeys(bids.FACTORS, 0.1)}
         write_tsv(tmp_path / "data/raw/R1/participants.tsv", [person], list(person))
-        write_json(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json", {"sfreq_hz": 100, "scale_uv": 1.0})
+        write_json(
+            tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json",
+            {"sfreq_hz": 100, "scale_uv": 1.0, "dead_samples": []},
+        )
         np.save(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
         write_label(tmp_path / "data/raw/R1", "simulated")
         cache_windows.main(view(P, ("splits", "windows")), "R1")

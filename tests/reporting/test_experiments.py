@@ -53,7 +53,7 @@ def test_the_sweep_queues_every_combination(clone):
     shown = json.loads(clone("dvc", "exp", "show", "--json"))
     runs = [e for one in shown for e in one["experiments"] or []]
     params = [e["revs"][0]["data"]["params"]["params.yaml"]["data"] for e in runs]
-    tried = {(p["pretrain"]["learning_rate"], p["pretrain"]["mask_fraction"], p["model"]["size"]) for p in params}
+    tried = {(p["pretrain"]["learning_rate"], p["pretrain"]["event_sd_s"], p["model"]["size"]) for p in params}
     assert len(runs) == len(tried) == 18
     assert {p["pretrain"]["steps"] for p in params} == {500}
     clone("dvc", "queue", "remove", "--queued")

@@ -34,7 +34,10 @@ def release(workspace):
             columns = ("onset", "value", "feedback")
             rows = [dict(zip(columns, (*row, "n/a"), strict=False)) for row in rows]
             write_tsv(raw / participant / f"eeg/{stem}_events.tsv", rows, list(columns))
-            write_json(preprocessed / participant / f"{stem}_eeg.json", {"sfreq_hz": SFREQ_HZ, "scale_uv": 1.0})
+            write_json(
+                preprocessed / participant / f"{stem}_eeg.json",
+                {"sfreq_hz": SFREQ_HZ, "scale_uv": 1.0, "dead_samples": []},
+            )
             np.save(preprocessed / participant / f"{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
         people = [{"participant_id": p, "sex": "F", "age": 9, **dict.fromkeys(FACTORS, 0.1)} for p, _ in tables]
         people = list({person["participant_id"]: person for person in people}.values())
@@ -127,8 +130,8 @@ def test_the_dataset_holds_the_events_of_all_releases_and_leaves_out_a_task_wher
         *[(600, "start"), (900, "stimulus_onset"), (1050, "press_right")]
     ]
     assert events.of(("press", "press_right"), events.tasks).sum() == 2
-    with pytest.raises(HbnError, match="pres: no kind or task of events; there are press_left"):
-        events.of(("pres",), events.tasks)
+    with pytest.raises(HbnError, match="press_list: no kind or task of events; there are press_left"):
+        events.of(("press_list",), events.tasks)
     assert dataset.breaks.tolist() == [[1, 1500, 1500]]
     counts = read_json(workspace / "metrics/dataset.json")
     assert counts["events"]["contrastChangeDetection"] == {"start": 1, "stimulus_onset": 1, "press_right": 1}

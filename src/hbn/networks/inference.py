@@ -16,12 +16,6 @@ from hbn.networks.architecture import Encoder, rebuild
 N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz for a covariance of 129 channels
 
 
-def use_cpu(threads: int) -> None:
-    """Set PyTorch to deterministic arithmetic on `threads` threads of the CPU."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-
-
 def new_encoder(dataset: Dataset, p: params.Model) -> Encoder:
     """An encoder for this dataset's montage, rate and window: random weights, no whitener yet."""
     window_s = dataset.window_samples / dataset.cache.sfreq_hz

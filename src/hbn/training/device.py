@@ -25,6 +25,7 @@ from torch import Tensor, distributed, nn
 
 from hbn.files import HbnError
 from hbn.networks.architecture import Encoder
+from hbn.networks.arithmetic import use_cpu
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,13 @@ DETERMINISTIC_CUBLAS = ":4096:8"  # what PyTorch asks for before it calls a prod
 Loss = Callable[[nn.Module, int], Tensor]
 Shard = TypeVar("Shard", np.ndarray, Tensor)
 Value = TypeVar("Value")
+
+
+def choose_device(wanted: str, threads: int) -> torch.device:
+    """Set up deterministic arithmetic, join the processes of torchrun, return the device for `exec.device`."""
+    use_cpu(threads)
+    join()
+    return choose(wanted)
 
 
 def choose(wanted: str) -> torch.device:
@@ -211,5 +219,7 @@ class _Loss(nn.Module):
 
 
 @functools.cache
-def _group_of_gpus() -> distributed.ProcessGroup:
+def _group_of_gpus() -> distributed.ProcessGroup | None:
+    if torch.cuda.device_count() < int(os.environ["LOCAL_WORLD_SIZE"]):
+        return None  # processes that share a GPU, which NCCL refuses: through the CPUs
     return distributed.new_group(backend="nccl")

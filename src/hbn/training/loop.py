@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from hbn import params
 from hbn.files import HbnError, atomic, code_digest, digest, write_csv
-from hbn.networks.inference import use_cpu
 from hbn.training import device
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ def fit(
     sampler: Callable[[int], np.ndarray],
     rates: dict[str, Rate] | None = None,
 ) -> None:
-    """Train `network` in place; it ends with the averaged weights of the best validation loss.
+    """Train `network` in place; it ends with the averaged weights of the best validation loss, the start included.
 
     `loss(network, step)` must depend on its arguments alone (randomness drawn from torch's global
     generator is seeded by the step). A run killed at any moment goes on from `checkpoint` and ends
@@ -76,6 +75,8 @@ def fit(
     """
     state = _State(network, p, rates or {})
     state.resume(checkpoint)
+    if not state.history:
+        state.start_counts(device.from_first(_validate_average(network, state.average, validate)))
     training_loss = device.training_loss(network, loss)
     running: list[float] = []
     bar = tqdm(total=p.steps, initial=state.step, unit="step", disable=None if device.first() else True)
@@ -140,6 +141,10 @@ class _State:
             average = self.average[name]
             average.lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average.copy_(tensor)
 
+    def start_counts(self, score: float) -> None:
+        """Training may make a pretrained network worse, where labels are few: then its start is what is kept."""
+        self.best, self.best_state = score, {name: tensor.clone() for name, tensor in self.average.items()}
+
     def validated(self, train: float, score: float) -> None:
         self.history.append({"step": self.step, "train": train, "validation": score})
         if score < self.best:
@@ -198,13 +203,6 @@ def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
     """
     decides["code"] = code_digest()
     return scratch / "checkpoints" / f"{stage}-{digest(decides)[:16]}.pt"
-
-
-def choose_device(wanted: str, threads: int) -> torch.device:
-    """Set up deterministic arithmetic, join the processes of torchrun, return the device for `exec.device`."""
-    use_cpu(threads)
-    device.join()
-    return device.choose(wanted)
 
 
 def _load(checkpoint: Path) -> dict | None:
