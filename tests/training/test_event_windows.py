@@ -131,7 +131,9 @@ def zero_shot_r(dataset: Dataset, folder) -> float:
         rows = windows(step)
         return event_loss(network(dataset.batch_uv(rows)), windows.targets(rows, n_samples), windows.weights)
 
-    fit(network, loss, lambda network: 0.0, PRETRAIN, folder / "checkpoint.pt", folder / "curve.csv", windows)
+    validations = iter((1.0, 0.0))  # the start is not what is kept
+    paths = folder / "checkpoint.pt", folder / "curve.csv"
+    fit(network, loss, lambda network: next(validations), PRETRAIN, *paths, windows)
     reader = ResponseTime(network.encoder, 2.0, P.windows.trial_offset_s)
     reader.events = network.events
     trials = dataset.split_trials("test")
