@@ -141,7 +141,9 @@ def write_cohort(root: Path, sources: list[Path], n: int, n_samples: int, p: par
     np.save(root / "windows.npy", np.stack([np.repeat(np.arange(n), len(starts)), np.tile(starts, n)], axis=1))
     channels = [{"channel": name, "x_m": 0, "y_m": 0, "z_m": 0} for name in bids.CHANNELS]
     write_csv(root / "channels.csv", channels, list(channels[0]))
-    write_json(root / "about.json", {"source": "simulated"})
+    np.save(root / "events.npy", np.empty((0, 4), dtype=np.int32))
+    np.save(root / "breaks.npy", np.empty((0, 3), dtype=np.int32))
+    write_json(root / "about.json", {"source": "simulated", "event_kinds": [], "event_tasks": []})
 
 
 def write_braindecode(folder: Path, sources: list[Path], p: params.Windows) -> None:

@@ -99,7 +99,7 @@ def written(tmp_path_factory):
     for folder in ("metrics", "plots"):
         shutil.copytree(REPOSITORY / folder, clone.root / folder)
     clone.commit("results")
-    encoder = architecture.Encoder(torch.tensor(bids.electrode_positions_m()).float(), 100, 2.0, "tiny", 0.1, 8, 0.0)
+    encoder = architecture.Encoder(torch.tensor(bids.electrode_positions_m()).float(), 100, 2.0, "tiny", 8, 0.0)
     inference.save(
         clone.root / "models/challenge1.pt", architecture.ResponseTime(encoder, 2.0, 0.5), source="simulated"
     )

@@ -261,7 +261,7 @@ def test_a_folder_named_from_the_checkout_is_found_from_a_temporary_experiment(s
     ("content", "said"),
     [
         (b"id\tsex\nsub-A\tF\n", "has no column participant_id; it has id, sex"),
-        (b"participant_id\nsub-\xe4\n", "no table in UTF-8"),
+        (b"participant_id\nsub-\x00\n", "NUL"),
     ],
 )
 def test_an_unreadable_table_of_participants_is_told(settings, tmp_path, content, said):
