@@ -25,12 +25,12 @@ def filter_maps(path: Path) -> tuple[str, plt.Figure]:
 
     state = load_file(path, made_by=path.stem)["state"]
     state = next(iter(members_of(state)), state)
-    spatial, patch = state["encoder.spatial"], state["encoder.patch.weight"]  # (C, S), (D, P * S)
+    spatial, stem = state["encoder.spatial"], state["encoder.stem.weight"]  # (C, S), (D, 2 S)
     # A filter w responds not to the pattern w but to C w, its covariance with every electrode (Haufe et al. 2014,
     # On the interpretation of weight vectors). The whitener is the inverse square root of C, and
     # w = whitener @ spatial.
     patterns = state["encoder.whitener"].double().inverse() @ spatial.double()  # (C, S)
-    use = patch.reshape(len(patch), -1, spatial.shape[1]).square().sum((0, 1)).sqrt() * spatial.norm(dim=0)  # (S,)
+    use = stem.reshape(len(stem), -1, spatial.shape[1]).square().sum((0, 1)).sqrt() * spatial.norm(dim=0)  # (S,)
     order = use.argsort(descending=True)[:N_MAPS].tolist()
 
     info = mne.create_info(list(CHANNELS), 100.0, "eeg")
