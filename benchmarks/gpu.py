@@ -18,7 +18,6 @@ Without a GPU the CPU takes its place, in float32 and not compiled, and there is
 
 import argparse
 import copy
-import csv
 import json
 import os
 import subprocess
@@ -34,9 +33,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from hbn.files import write_csv
 from hbn.networks import architecture
 from hbn.networks.architecture import KINDS, Encoder
 from hbn.networks.pretraining import EventPretraining, event_loss
+from hbn.reporting.tables import markdown
 from hbn.training import device
 
 SFREQ_HZ, WINDOW_S, N_CHANNELS, N_FILTERS, DROPOUT = 500, 2.0, 129, 48, 0.0
@@ -60,15 +61,9 @@ def main(arguments: argparse.Namespace) -> None:
         left_s = max(1.0, (end - time.perf_counter()) / (len(arguments.sizes) - i))
         rows.append(measure(size, place, peak, left_s))
         print(json.dumps(rows[-1]), flush=True)
-    print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
-    for row in rows:
-        print("| " + " | ".join("" if row[key] is None else f"{row[key]:.3g}" if isinstance(row[key], float)
-                                else str(row[key]) for key in COLUMNS) + " |")  # fmt: skip
+    print(markdown(COLUMNS, [[row[key] for key in COLUMNS] for row in rows]))
     if arguments.csv:
-        with open(arguments.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(arguments.csv, rows, list(COLUMNS))
     print(json.dumps({"device": name, "peak_tflop_per_s": peak / 1e12, "sizes": {row["size"]: row for row in rows}}))
 
 

@@ -8,7 +8,6 @@ whitening.
 
 import warnings
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,10 +105,3 @@ class Braindecode(_Peer):
 
 
 PEERS: dict[str, type[nn.Module]] = {"unet": UNet, "tcn": TCN, "braindecode": Braindecode}
-
-
-if __name__ == "__main__":
-    for name, make in PEERS.items():
-        network = make(129, 500, 2.0)
-        fine, coarse = network(torch.randn(2, 129, 1000))
-        print(name, sum(parameter.numel() for parameter in network.parameters()), fine.shape, coarse.shape)

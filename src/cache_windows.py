@@ -28,8 +28,8 @@ def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target, tables = Path("data/windows") / release, ReleaseTables()
     for sidecar in sorted(source.glob("sub-*/*_eeg.json")):
-        recording, array = bids.Recording.of(sidecar.name), sidecar.with_suffix(".npy")
-        row = recording_row(recording, release, sidecar)
+        recording, array, facts = bids.Recording.of(sidecar.name), sidecar.with_suffix(".npy"), read_json(sidecar)
+        row = recording_row(recording, release, array, facts)
         path = raw / recording.folder / f"{recording.stem}_events.tsv"
         try:
             table = events.read_events(path, row["samples"] / row["sfreq_hz"])
@@ -38,7 +38,7 @@ def main(p, release: str) -> None:
             tables.unusable[recording.task][error.reason] += 1
             continue
         link(array, target / "recordings" / recording.participant_id / array.name.replace("_eeg.npy", ".npy"))
-        tables.add(recording, row, table, read_json(sidecar)["dead_samples"], p.windows)
+        tables.add(recording, row, table, facts["dead_samples"], p.windows)
 
     used = {row["participant_id"] for row in tables.recordings}
     participants = [participant_row(person, p.splits) for person in read_participants(raw, release, used)]
@@ -52,9 +52,8 @@ def main(p, release: str) -> None:
     write_json(Path("metrics/windows") / f"{release}.json", counts)
 
 
-def recording_row(recording: bids.Recording, release: str, sidecar: Path) -> dict:
-    """A row of recordings.csv."""
-    facts, array = read_json(sidecar), sidecar.with_suffix(".npy")
+def recording_row(recording: bids.Recording, release: str, array: Path, facts: dict) -> dict:
+    """A row of recordings.csv, of a preprocessed recording and the facts beside it."""
     return {
         "recording": recording.stem,
         "release": release,

@@ -22,7 +22,8 @@ from hbn.stage import progress, run, store
 def main(p, release: str) -> None:
     raw = existing(Path("data/raw") / release, made_by=f"fetch@{release}")
     target, scratch = Path("data/preprocessed") / release, store("preprocessed")
-    work, listed = jobs(release, raw, target, p.preprocess, scratch), recordings(raw)
+    listed = recordings(raw)
+    work = jobs(release, raw, listed, target, p.preprocess, scratch)
     shutil.rmtree(target, ignore_errors=True)
     if not listed:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
@@ -46,12 +47,14 @@ def main(p, release: str) -> None:
     write_csv(f"plots/preprocess/{release}_spectrum.csv", spectrum, ["frequency_hz", "before_db", "after_db"])
 
 
-def jobs(release: str, raw: Path, target: Path, p, scratch: Store) -> Iterator[tuple]:
+def jobs(
+    release: str, raw: Path, listed: list[tuple[Recording, Path]], target: Path, p, scratch: Store
+) -> Iterator[tuple]:
     """The call for each recording; its key in the scratch store holds everything that decides the recording's files."""
     manifest = read_manifest(raw, made_by=f"fetch@{release}")
     md5s, code = signal_md5s(manifest), code_digest(*preprocessing.MODULES)
     decisive = p.model_dump(exclude={"max_rejected_fraction"})
-    for recording, path in recordings(raw):
+    for recording, path in listed:
         name = path.relative_to(raw).as_posix()
         if name not in manifest:
             raise HbnError(f"{path} is not listed in {raw}/manifest.tsv; run `dvc repro -f fetch@{release}`")

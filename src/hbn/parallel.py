@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from joblib import Parallel, delayed
 
 from hbn import params
-from hbn.files import HbnError, digest, sha256
+from hbn.files import HbnError, code_digest
 from hbn.stage import end_with
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
             "exec.dask_scheduler needs Dask: pip install -r requirements-dask.txt, or set it to an empty text"
         ) from None
     here, library = os.getcwd(), Path(__file__).parents[1]
-    code = str(library), digest([sha256(path) for path in sorted(library.rglob("*.py"))])
+    code = str(library), code_digest()
 
     # It travels as code, and the job packed: neither the scheduler nor a new worker has this library.
     def call(job: bytes):

@@ -13,7 +13,9 @@ Source of names, numbers and meanings: the task-*_events.json of HBN-EEG, and al
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning", "movies")
+from hbn.params import EVENT_TASKS
+
+TASKS = EVENT_TASKS
 KINDS = (
     "press_left",
     "press_right",

@@ -1,59 +1,147 @@
-"""What the first bytes of a recording show of it, without reading its samples."""
+"""What the headers of recordings (.set, .bdf) say, and whether their files are as long, without reading samples."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hbn.data.absent import why_absent
+from hbn.data.bids import UnusableRecording
 
 SMALL_BYTES = 1 << 20  # a .set that is smaller may hold only the header, beside an .fdt
-BDF_FIELDS_BYTES = 256  # of the file, and of each signal
+BDF_BYTES = 256  # of the header of the file, and of that of each signal
+BDF_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # label, transducer, unit, limits (4), filters, samples, reserved
+
+
+@dataclass(frozen=True)
+class BdfHeader:
+    """The header of a BDF file: https://www.biosemi.com/faq/file_format.htm."""
+
+    n_bytes: int  # of the header
+    n_records: int  # whole ones that are there
+    record_s: float
+    is_discontinuous: bool
+    fields: list[list[bytes]]  # of BDF_FIELDS, for each signal
+    per_record: np.ndarray  # (signals,) samples in a record
 
 
 def problem_of(path: Path) -> str:
     """Why a recording (.set or .bdf) cannot be what its name says; empty where nothing is seen."""
+    try:
+        if path.suffix == ".bdf":
+            read_bdf_header(path)
+            return ""
+        return _problem_of_set(path)
+    except UnusableRecording as error:
+        return error.detail.removeprefix(f"{path.name}: ")
+
+
+def _problem_of_set(path: Path) -> str:
     with open(path, "rb") as file:
-        head = file.read(BDF_FIELDS_BYTES)
-    return _problem_of_bdf(path, head) if path.suffix == ".bdf" else _problem_of_set(path, head)
-
-
-def _problem_of_set(path: Path, head: bytes) -> str:
+        head = file.read(128)
     if head.startswith(b"MATLAB 5.0 MAT-file"):
-        return _problem_of_fdt(path) if path.stat().st_size < SMALL_BYTES else ""
-    if b"MATLAB 7.3 MAT-file" in head or head.startswith(b"\x89HDF"):
+        if path.stat().st_size < SMALL_BYTES:
+            try:
+                header = load_set(path)
+            except UnusableRecording:
+                raise
+            except Exception as error:  # of many kinds, for a damaged file
+                return f"a damaged MATLAB file ({type(error).__name__})"
+            if isinstance(header["data"], str):
+                find_fdt(path, header)
         return ""
-    return "not the beginning of a MATLAB file"
+    return "" if _is_hdf5(head) else "not the beginning of a MATLAB file"
 
 
-def _problem_of_fdt(path: Path) -> str:
-    """Whether the .fdt that a .set names is beside it, and as long as the header says."""
-    from scipy.io import loadmat
+def load_set(path: Path) -> dict[str, Any]:
+    """EEGLAB's structure EEG: https://eeglab.org/tutorials/ConceptsGuide/Data_Structures.html."""
+    with open(path, "rb") as file:
+        head = file.read(128)
+    if _is_hdf5(head):
+        from pymatreader import read_mat
 
-    try:
+        content = read_mat(path)
+    else:
+        from scipy.io import loadmat
+
         content = loadmat(path, simplify_cells=True)
-    except Exception as error:  # of many kinds, for a damaged file
-        return f"a damaged MATLAB file ({type(error).__name__})"
     header = content.get("EEG", content)
-    name = header.get("data")
-    if not isinstance(name, str):
-        return ""
-    own = path.with_suffix(".fdt")  # whose name a renamed .set does not know
-    place = next((one for one in (path.with_name(Path(name).name), own) if one.exists()), None)
-    if not place:
-        return f"its samples are to be in {name} or {own.name}, and neither is beside it"
-    expected, actual = int(4 * header["nbchan"] * header["pnts"] * header["trials"]), place.stat().st_size
-    return f"{place.name} has {actual} bytes, the header says {expected}" if actual != expected else ""
+    if not isinstance(header, dict) or "data" not in header:
+        raise unreadable(path, "it holds no structure EEG with samples")
+    return header
 
 
-def _problem_of_bdf(path: Path, head: bytes) -> str:
-    """The fields of https://www.biosemi.com/faq/file_format.htm."""
-    if not head.startswith(b"\xffBIOSEMI"):
-        return "not the beginning of a BDF file"
-    try:
-        header_bytes, n_records, n_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
-        with open(path, "rb") as file:
-            file.seek(BDF_FIELDS_BYTES + 216 * n_signals)
-            n_samples = [int(file.read(8)) for _ in range(n_signals)]  # of each signal in a record
-    except ValueError:
-        return "a damaged header of BDF"
-    n_bytes, record_bytes = path.stat().st_size - header_bytes, 3 * sum(n_samples)
-    n_whole = n_bytes / record_bytes if record_bytes else 0
-    if n_whole != (n_whole // 1 if n_records == -1 else n_records):
-        return f"{n_whole:.6g} records of samples, the header says {n_records}"
-    return ""
+def _is_hdf5(head: bytes) -> bool:
+    return b"MATLAB 7.3" in head or head.startswith(b"\x89HDF")
+
+
+def number(path: Path, header: dict[str, Any], key: str) -> float:
+    """A number in the header of a .set."""
+    value = np.asarray(header.get(key))
+    if value.size != 1 or value.dtype.kind not in "fiu":
+        raise unreadable(path, f"its header has no number {key}")
+    return float(value.reshape(-1)[0])
+
+
+def count(path: Path, header: dict[str, Any], key: str) -> int:
+    """A whole number in the header of a .set."""
+    value = number(path, header, key)
+    if not (np.isfinite(value) and value == round(value) and value >= 0):
+        raise unreadable(path, f"its header says {key} is {value:g}")
+    return int(value)
+
+
+def find_fdt(path: Path, header: dict[str, Any]) -> Path:
+    """The .fdt that the header of a .set names, or that was renamed with it; it is as long as the header says."""
+    name, own = re.split(r"[/\\]", header["data"])[-1], path.with_suffix(".fdt")
+    place = next((place for place in (path.with_name(name), own) if place.exists() or place.is_symlink()), None)
+    if place is None:
+        raise unreadable(path, f"its samples are to be in {name} or {own.name}, and neither is beside it")
+    refuse_absent(place)
+    n_channels, n_samples, n_trials = (count(path, header, key) for key in ("nbchan", "pnts", "trials"))
+    expected, actual = 4 * n_channels * n_samples * max(n_trials, 1), place.stat().st_size
+    if expected != actual:
+        raise unreadable(path, f"{place.name} has {actual} bytes, the header says {expected}")
+    return place
+
+
+def read_bdf_header(path: Path) -> BdfHeader:
+    """The header of a BDF file, whose records of samples are as many as it says, or whole where it says -1."""
+    with open(path, "rb") as file:
+        head = file.read(BDF_BYTES)
+        if not head.startswith(b"\xffBIOSEMI"):
+            raise unreadable(path, "not the beginning of a BDF file")
+        try:
+            n_bytes, n_records, n_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
+            record_s = float(head[244:252])
+            fields = []
+            for width in BDF_FIELDS:
+                block = file.read(width * max(n_signals, 0))
+                fields.append([block[i * width : (i + 1) * width].strip(b" \0") for i in range(n_signals)])
+            per_record = np.array([int(n) for n in fields[8]])
+        except ValueError:
+            raise unreadable(path, "a damaged header of BDF") from None
+    if n_signals < 1 or n_bytes != BDF_BYTES * (n_signals + 1):
+        raise unreadable(path, f"its header says {n_signals} signals and {n_bytes} bytes of header")
+    record_bytes = 3 * int(per_record.sum())
+    n_whole = (path.stat().st_size - n_bytes) / record_bytes if record_bytes > 0 else 0.0
+    if n_whole < 1 or n_whole != (int(n_whole) if n_records == -1 else n_records):
+        raise unreadable(path, f"{n_whole:.6g} records of samples, the header says {n_records}")
+    if not (np.isfinite(record_s) and record_s > 0):
+        raise unreadable(path, f"its header says records of {record_s} s")
+    return BdfHeader(n_bytes, int(n_whole), record_s, head[192:197] in (b"BDF+D", b"EDF+D"), fields, per_record)
+
+
+def refuse_absent(path: Path) -> None:
+    """UnusableRecording for a file that is not there, or whose content is not."""
+    if not (path.exists() or path.is_symlink()):
+        raise UnusableRecording("unreadable", f"{path} does not exist")
+    if reason := why_absent(path, path.parent):
+        raise UnusableRecording("pointer", reason)
+
+
+def unreadable(path: Path, what: str) -> UnusableRecording:
+    """The error of a file that cannot be read."""
+    return UnusableRecording("unreadable", f"{path.name}: {what}")

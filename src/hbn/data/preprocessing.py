@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SPECTRUM_HZ = range(1, 71)
 SMALLEST_DB = -60.0  # in a plot: beyond the filters there is nothing but rounding
 # What decides a recording's files: where it changes, what the scratch store holds is made anew.
-MODULES = ("data.absent", "data.bids", "data.cleaning", "data.preprocessing", "data.signals")
+MODULES = ("data.absent", "data.bids", "data.cleaning", "data.headers", "data.preprocessing", "data.signals")
 
 
 def process(

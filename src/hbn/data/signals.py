@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hbn.data.absent import kind_of_absence
 from hbn.data.bids import CHANNELS, UnusableRecording
+from hbn.data.headers import count, find_fdt, load_set, number, read_bdf_header, refuse_absent, unreadable
 from hbn.files import HbnError, read_tsv
 
 RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
@@ -24,8 +24,6 @@ SPELLINGS = {  # without blanks and brackets, the sign of micro as u; 'MV' may b
     rf"(?i:(?:u|micro|mc){VOLT})": 1.0,
     rf"(?i:(?:n|nano){VOLT})": 1e-3,
 }
-BDF_BYTES = 256  # of the header of the file, and of that of each signal
-BDF_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # label, transducer, unit, limits (4), filters, samples, reserved
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,14 @@ def read_signal(path: Path | str) -> Signal:
     header that does not fit the samples), 'units', 'channels' (not those of the net) or 'not_finite'.
     """
     path = Path(path)
-    _refuse_absent(path)
+    refuse_absent(path)
     try:
         labels, rows, sfreq_hz, gaps = _read_set(path) if path.suffix == ".set" else _read_bdf(path)
     except UnusableRecording:
         raise
     except Exception as error:  # the readers of damaged files raise many kinds
         said = " ".join(str(error).split())[:200] or "no reason is given"
-        raise _unreadable(path, f"{type(error).__name__}, {said}") from error
+        raise unreadable(path, f"{type(error).__name__}, {said}") from error
     sources, mapped = match_channels(labels, path.name)
     data_uv = np.zeros((len(CHANNELS), rows.shape[1]), dtype=np.float32)
     with np.errstate(over="ignore"):  # what is too large for float32 is not finite
@@ -137,33 +135,32 @@ class _Rows:
 
 
 def _read_set(path: Path) -> tuple[list[str], _Rows, float, tuple]:
-    """EEGLAB's structure EEG: https://eeglab.org/tutorials/ConceptsGuide/Data_Structures.html."""
-    header = _load_mat(path)
+    header = load_set(path)
     labels = _labels(header.get("chanlocs"))
-    n_channels, n_samples, n_trials = (_count(path, header, key) for key in ("nbchan", "pnts", "trials"))
-    sfreq_hz = _number(path, header, "srate")
+    n_channels, n_samples, n_trials = (count(path, header, key) for key in ("nbchan", "pnts", "trials"))
+    sfreq_hz = number(path, header, "srate")
     if not (np.isfinite(sfreq_hz) and sfreq_hz > 0):
-        raise _unreadable(path, f"its header says a rate of {sfreq_hz} Hz")
+        raise unreadable(path, f"its header says a rate of {sfreq_hz} Hz")
     data = header.get("data")
     if isinstance(data, str):
-        data = _read_fdt(path, data, n_channels, n_samples * max(n_trials, 1))
+        data = np.fromfile(find_fdt(path, header), dtype="<f4").reshape(-1, n_channels).T
     data = np.asarray(data)
     if n_trials > 1 or data.ndim == 3:
         raise UnusableRecording(
             "epochs", f"{path.name} holds {max(n_trials, 1)} epochs; the continuous recording is wanted"
         )
     if data.dtype.kind not in "fiu":
-        raise _unreadable(path, f"its samples are no real numbers ({data.dtype})")
+        raise unreadable(path, f"its samples are no real numbers ({data.dtype})")
     data = data.reshape(1, -1) if data.ndim == 1 and n_channels == 1 else data
     if data.ndim != 2 or not data.size:
-        raise _unreadable(path, f"its samples have the shape {data.shape}, not (channels, samples)")
+        raise unreadable(path, f"its samples have the shape {data.shape}, not (channels, samples)")
     for what, expected, actual in (
         ("channels", n_channels, data.shape[0]),
         ("samples", n_samples, data.shape[1]),
         ("names of channels", data.shape[0], len(labels)),
     ):
         if expected != actual:
-            raise _unreadable(path, f"its header says {expected} {what}, there are {actual}")
+            raise unreadable(path, f"its header says {expected} {what}, there are {actual}")
     _check_span(path, header, n_samples, sfreq_hz)
     data = np.ascontiguousarray(data)  # MATLAB's order is by columns: rows would be read from all over the memory
     return labels, _Rows(data, np.ones(len(data)), np.zeros(len(data))), sfreq_hz, ()
@@ -176,26 +173,9 @@ def _check_span(path: Path, header: dict[str, Any], n_samples: int, sfreq_hz: fl
         return
     stated_s, actual_s = span[1] - span[0], (n_samples - 1) / sfreq_hz
     if stated_s > 0 and not 0.98 < actual_s / stated_s < 1.02 and abs(actual_s - stated_s) > 0.1:
-        raise _unreadable(
+        raise unreadable(
             path, f"its header says {stated_s:g} s, {n_samples} samples at {sfreq_hz:g} Hz are {actual_s:g} s"
         )
-
-
-def _load_mat(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        head = file.read(128)
-    if b"MATLAB 7.3" in head or head.startswith(b"\x89HDF"):
-        from pymatreader import read_mat
-
-        content = read_mat(path)
-    else:
-        from scipy.io import loadmat
-
-        content = loadmat(path, simplify_cells=True)
-    header = content.get("EEG", content)
-    if not isinstance(header, dict) or "data" not in header:
-        raise _unreadable(path, "it holds no structure EEG with samples")
-    return header
 
 
 def _labels(chanlocs: Any) -> list[str]:
@@ -207,69 +187,20 @@ def _labels(chanlocs: Any) -> list[str]:
     return [str(row["labels"]) for row in rows if isinstance(row, dict) and "labels" in row]
 
 
-def _number(path: Path, header: dict[str, Any], key: str) -> float:
-    value = np.asarray(header.get(key))
-    if value.size != 1 or value.dtype.kind not in "fiu":
-        raise _unreadable(path, f"its header has no number {key}")
-    return float(value.reshape(-1)[0])
-
-
-def _count(path: Path, header: dict[str, Any], key: str) -> int:
-    value = _number(path, header, key)
-    if not (np.isfinite(value) and value == round(value) and value >= 0):
-        raise _unreadable(path, f"its header says {key} is {value:g}")
-    return int(value)
-
-
-def _read_fdt(path: Path, name: str, n_channels: int, n_samples: int) -> np.ndarray:
-    """float32 (C, T) of the .fdt beside a .set, which may have been renamed with it."""
-    places = [path.with_name(re.split(r"[/\\]", name)[-1]), path.with_suffix(".fdt")]
-    place = next((place for place in places if place.exists() or place.is_symlink()), None)
-    if place is None:
-        raise _unreadable(path, f"its samples are to be in {places[0].name}, which is not beside it")
-    _refuse_absent(place)
-    expected, actual = 4 * n_channels * n_samples, place.stat().st_size
-    if expected != actual:
-        raise _unreadable(path, f"{place.name} has {actual} bytes, the header says {expected}")
-    return np.fromfile(place, dtype="<f4").reshape(n_samples, n_channels).T
-
-
 def _read_bdf(path: Path) -> tuple[list[str], _Rows, float, tuple]:
-    """24-bit records: https://www.biosemi.com/faq/file_format.htm; gaps: https://www.edfplus.info/specs/edfplus.html."""
-    content = np.fromfile(path, dtype=np.uint8)
-    head = content[:BDF_BYTES].tobytes()
-    if not head.startswith(b"\xffBIOSEMI"):
-        raise _unreadable(path, "it does not begin as a BDF file does")
-    header_bytes, n_records, record_s, n_signals = (
-        int(head[184:192]),
-        int(head[236:244]),
-        float(head[244:252]),
-        int(head[252:256]),
-    )
-    if n_signals < 1 or header_bytes != BDF_BYTES * (n_signals + 1) or len(content) < header_bytes:
-        raise _unreadable(path, f"its header says {n_signals} signals and {header_bytes} bytes of header")
-    fields, at = [], BDF_BYTES
-    for width in BDF_FIELDS:
-        block = content[at : at + width * n_signals].tobytes()
-        fields.append([block[i * width : (i + 1) * width].strip(b" \0") for i in range(n_signals)])
-        at += width * n_signals
-    labels = [label.decode("latin-1") for label in fields[0]]
-    per_record = np.array([int(n) for n in fields[8]])
-    n_bytes, record_bytes = len(content) - header_bytes, 3 * int(per_record.sum())
-    n_whole = n_bytes / record_bytes if record_bytes > 0 else 0.0
-    if n_whole < 1 or n_whole != (int(n_whole) if n_records == -1 else n_records):
-        raise _unreadable(path, f"it has {n_whole:.6g} records of samples, its header says {n_records}")
-    if not (np.isfinite(record_s) and record_s > 0):
-        raise _unreadable(path, f"its header says records of {record_s} s")
-    records = content[header_bytes:].reshape(int(n_whole), record_bytes)
+    """24-bit records, and gaps as in https://www.edfplus.info/specs/edfplus.html."""
+    header = read_bdf_header(path)
+    labels = [label.decode("latin-1") for label in header.fields[0]]
+    n_signals, per_record = len(labels), header.per_record
+    records = np.fromfile(path, dtype=np.uint8, offset=header.n_bytes).reshape(header.n_records, -1)
     annotation = [i for i, label in enumerate(labels) if label == "BDF Annotations"]
     wanted = [i for i in range(n_signals) if i not in annotation and _is_electrode(labels[i])]
     if not wanted:
         raise UnusableRecording("channels", f"{path.name} has no channel of the net")
     lengths = {int(per_record[i]) for i in wanted}
     if len(lengths) > 1:
-        raise _unreadable(path, f"its channels have different rates ({sorted(lengths)} samples a record)")
-    gains = np.array([_bdf_scale(path, i, labels[i], fields) for i in wanted])  # (C, 2)
+        raise unreadable(path, f"its channels have different rates ({sorted(lengths)} samples a record)")
+    gains = np.array([_bdf_scale(path, i, labels[i], header.fields) for i in wanted])  # (C, 2)
     starts = np.concatenate([[0], 3 * np.cumsum(per_record)])
     n = lengths.pop()
     samples = np.empty((len(wanted), len(records) * n), dtype=np.int32)
@@ -277,12 +208,12 @@ def _read_bdf(path: Path) -> tuple[list[str], _Rows, float, tuple]:
         parts = np.ascontiguousarray(records[:, starts[i] : starts[i + 1]]).reshape(-1, 3)
         row[:] = parts[:, 0] | parts[:, 1].astype(np.int32) << 8 | parts[:, 2].astype(np.int8).astype(np.int32) << 16
     gaps: tuple = ()
-    if head[192:197] in (b"BDF+D", b"EDF+D"):
+    if header.is_discontinuous:
         first = [records[:, starts[i] : starts[i + 1]] for i in annotation[:1]]
-        samples, gaps = _fill_gaps(path, samples, first, n, record_s)
+        samples, gaps = _fill_gaps(path, samples, first, n, header.record_s)
     extra = [label for i, label in enumerate(labels) if i not in wanted]
     rows = _Rows(samples, gains[:, 0], gains[:, 1])
-    return [labels[i] for i in wanted] + extra, rows, n / record_s, gaps
+    return [labels[i] for i in wanted] + extra, rows, n / header.record_s, gaps
 
 
 def _is_electrode(label: str) -> bool:
@@ -300,7 +231,7 @@ def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tup
     """Microvolts of one step of the converter, and of zero."""
     low, high, digital_low, digital_high = (float(fields[k][i]) for k in (3, 4, 5, 6))
     if not np.isfinite([low, high]).all() or high == low or digital_high <= digital_low:
-        raise _unreadable(
+        raise unreadable(
             path, f"channel {label} has the limits {low:g} to {high:g} for {digital_low:g} to {digital_high:g}"
         )
     unit = fields[2][i]
@@ -329,28 +260,16 @@ def _fill_gaps(
 ) -> tuple[np.ndarray, tuple]:
     """Put missing time into (C, T) where the records' onsets leave it out, holding the last value."""
     if not annotations:
-        raise _unreadable(path, "it is discontinuous and does not say when its records begin")
+        raise unreadable(path, "it is discontinuous and does not say when its records begin")
     onsets_s = [float(record.tobytes().split(b"\x14", 1)[0]) for record in annotations[0]]
     sfreq_hz, parts, gaps, length = n / record_s, [], [], 0
     for k, onset_s in enumerate(onsets_s):
         missing = round((onset_s - onsets_s[0]) * sfreq_hz) - length
         if missing < 0 or missing > MAX_GAP_S * sfreq_hz:
-            raise _unreadable(path, f"record {k} begins at {onset_s:g} s, which does not follow the one before it")
+            raise unreadable(path, f"record {k} begins at {onset_s:g} s, which does not follow the one before it")
         if missing:
             parts.append(np.repeat(samples[:, k * n - 1 : k * n], missing, axis=1))
             gaps.append((length, length + missing))
         parts.append(samples[:, k * n : (k + 1) * n])
         length += missing + n
     return np.concatenate(parts, axis=1), tuple(gaps)
-
-
-def _refuse_absent(path: Path) -> None:
-    if not (path.exists() or path.is_symlink()):
-        raise UnusableRecording("unreadable", f"{path} does not exist")
-    if kind := kind_of_absence(path):
-        get = "git lfs pull" if "LFS" in kind else f"`datalad get {path.name}` or `git annex get {path.name}`"
-        raise UnusableRecording("pointer", f"{path.name} is {kind}, not the file itself; run {get}")
-
-
-def _unreadable(path: Path, what: str) -> UnusableRecording:
-    return UnusableRecording("unreadable", f"{path.name}: {what}")

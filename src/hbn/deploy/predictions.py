@@ -69,27 +69,23 @@ def predict_recording(path: Path, predictor: Predictor, p) -> RecordingPredictio
     if not len(starts):
         raise HbnError(f"{path} is shorter than one window of {predictor.window_s:g} s")
     live = starts[~straddles(starts, length, dead)]
-    of_windows, factors = predict_windows(predictor, data_uv, live)
+    of_windows = predict_windows(predictor, data_uv, live)
     trials = contrast_trials(path, n / predictor.sfreq_hz)
-    who = {"participant_id": _participant(path), "recording": path.name.removesuffix(path.suffix).removesuffix("_eeg")}
     if trials:
-        begins = [samples(trial.onset_s + predictor.trial_offset_s, predictor.sfreq_hz) for trial in trials]
-        why = [_why_not(begin, length, n, dead) for begin in begins]
-        usable = np.array([begin for begin, reason in zip(begins, why, strict=True) if not reason], dtype=int)
-        facts = [
-            {"target_s": trial.onset_s, "side": trial.side, "true_rt_s": trial.rt_s, "not_used": reason}
-            for trial, reason in zip(trials, why, strict=True)
-        ]
-        values = iter(zip(*predict_windows(predictor, data_uv, usable), strict=True))
+        facts = [{"target_s": trial.onset_s, "side": trial.side, "true_rt_s": trial.rt_s} for trial in trials]
+        onsets_s = [trial.onset_s + predictor.trial_offset_s for trial in trials]
+        begins = np.array([samples(onset_s, predictor.sfreq_hz) for onset_s in onsets_s])
     else:
-        why = [_why_not(begin, length, n, dead) for begin in starts]
-        facts = [
-            {"window_s": begin / predictor.sfreq_hz, "not_used": reason}
-            for begin, reason in zip(starts, why, strict=True)
-        ]
-        values = iter(zip(of_windows, factors, strict=True))
-    rows = [{**who, **fact, **({} if fact["not_used"] else _outputs(*next(values)))} for fact in facts]
-    means = dict(zip(FACTORS, map(float, factors.mean(0)), strict=True)) if len(live) else None
+        facts, begins = [{"window_s": start / predictor.sfreq_hz} for start in starts], starts
+    after_end, is_dead = begins + length > n, straddles(begins, length, dead)
+    usable = begins[~(after_end | is_dead)]
+    outputs = iter(zip(*(predict_windows(predictor, data_uv, usable) if trials else of_windows), strict=True))
+    who = {"participant_id": _participant(path), "recording": path.name.removesuffix(path.suffix).removesuffix("_eeg")}
+    rows = []
+    for fact, late, empty in zip(facts, after_end, is_dead, strict=True):
+        reason = "after the end" if late else "no signal" if empty else None
+        rows.append({**who, **fact, "not_used": reason, **({} if reason else _outputs(*next(outputs)))})
+    means = dict(zip(FACTORS, map(float, of_windows[1].mean(0)), strict=True)) if len(live) else None
     return RecordingPredictions(
         path, n / predictor.sfreq_hz, list(bads), recorded.mapped, rows, bool(trials), means, len(live)
     )
@@ -113,13 +109,6 @@ def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarra
         trials.append(trial)
         factors.append(factor)
     return np.concatenate(trials), np.concatenate(factors)
-
-
-def _why_not(begin: int, length: int, n_samples: int, dead: list[tuple[int, int]]) -> str | None:
-    """Why a window has no prediction."""
-    if begin + length > n_samples:
-        return "after the end"
-    return "no signal" if straddles(np.array([begin]), length, dead)[0] else None
 
 
 def _outputs(trial: np.ndarray, factors: np.ndarray) -> dict[str, float]:

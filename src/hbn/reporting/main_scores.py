@@ -1,18 +1,17 @@
 """The main scores of the last run as lines of text, from metrics/."""
 
-import json
 from pathlib import Path
 
+from hbn.files import read_json
 from hbn.reporting.experiments import SCORES
-
-BASELINES = ("stimulus_history", "age_sex", "mean")  # rows of `test` that see no EEG
+from hbn.scoring.names import BASELINES
 
 
 def main_scores(root: Path | str = ".") -> list[str]:
     """One line for each of the test SCORES that metrics/ has, and one for the latency of each deployed network."""
     root = Path(root)
     lines, sources = [], set()
-    for name, (file, key, *_) in SCORES.items():
+    for name, (file, key) in SCORES.items():
         metrics, (table, *parts) = _read(root / file), key.split(".")
         if table != "test":
             continue
@@ -21,7 +20,11 @@ def main_scores(root: Path | str = ".") -> list[str]:
         if own is None:
             continue
         sources.add(metrics["source"])
-        others = [f"{other} {rows[other][score]['value']:.3f}" for other in BASELINES if score in rows.get(other, {})]
+        others = [
+            f"{other} {rows[other][score]['value']:.3f}"
+            for other in reversed(BASELINES)
+            if score in rows.get(other, {})
+        ]
         line = f"{name:<18} {own['value']:6.3f} ({own['low']:.2f} to {own['high']:.2f})"
         lines.append(line + (f"  without EEG: {', '.join(others)}" if others else ""))
     if lines:
@@ -38,4 +41,4 @@ def _latencies(benchmark: dict) -> list[str]:
 
 
 def _read(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}

@@ -34,8 +34,11 @@ class Transfer:
 
     def absent(self, paths: list[str]) -> list[str]:
         """Those that are not in the scratch store."""
-        known, stored = self.known_md5s(paths), store("raw")
-        return [path for path in paths if not (known[path] and stored.has(self.source.fingerprint(path)))]
+        return self._absent(self.known_md5s(paths))
+
+    def _absent(self, known: dict[str, str]) -> list[str]:
+        stored = store("raw")
+        return [path for path, md5 in known.items() if not (md5 and stored.has(self.source.fingerprint(path)))]
 
     def participants(self) -> list[dict[str, str]]:
         """Rows of the source's participants.tsv."""
@@ -48,7 +51,8 @@ class Transfer:
 
     def bring_all(self, paths: list[str], target: Path) -> list[dict]:
         """All of `paths` below `target`; the rows of the manifest, in any order."""
-        known, absent = self.known_md5s(paths), set(self.absent(paths))
+        known = self.known_md5s(paths)
+        absent = set(self._absent(known))
 
         def bring_here(path: str, told: Callable[[int], None] = lambda n: None) -> dict:
             return bring(self.source, path, target / path, known[path], told)

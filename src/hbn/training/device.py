@@ -139,6 +139,15 @@ def shard(batch: Shard) -> Shard:
     return batch[rank() :: n_processes()]
 
 
+def refuse_uneven(batch_size: int) -> None:
+    """HbnError for a global batch that the processes cannot share evenly."""
+    if batch_size % n_processes():
+        raise HbnError(
+            f"a batch of {batch_size} cannot be shared evenly by {n_processes()} processes; "
+            "change batch_size or --nproc-per-node"
+        )
+
+
 def share(counted: Shard) -> float:
     """Weight that makes a mean over this process's part of `counted` (ones or trues) a term of the global mean.
 

@@ -12,7 +12,6 @@ from hbn.networks.architecture import KINDS
 from hbn.networks.pretraining import event_targets
 from hbn.training import device
 
-NAMED_TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning")
 # The answers in seqLearning are mouse clicks that have no event rows: nothing says where a press is, or that none is.
 WITHOUT_ROWS = {"seqLearning": ("press",)}
 APART_S = 3.0  # between a window and an event of a task that is left out
@@ -33,11 +32,7 @@ class EventWindows:
     def __init__(self, dataset: Dataset, split: str, p: params.Pretrain):
         self.dataset, self.split, self.p = dataset, split, p
         self.batch_size = p.batch_size
-        if p.batch_size % device.n_processes():
-            raise HbnError(
-                f"a batch of {p.batch_size} cannot be shared evenly by {device.n_processes()} processes; "
-                "change pretrain.batch_size or --nproc-per-node"
-            )
+        device.refuse_uneven(p.batch_size)
         self.window_samples, sfreq_hz = dataset.window_samples, dataset.cache.sfreq_hz
         self.reach_samples = samples(REACH_SD * p.event_sd_s, sfreq_hz)
         excluded = dataset.events.of(dataset.events.kinds, p.excluded_tasks)
@@ -143,8 +138,8 @@ class EventWindows:
 
 
 def task_of(recording: dict[str, str]) -> str:
-    """The task of a recording as event_kinds.TASKS has it, where films are one task and both kinds of learning are."""
-    return next((task for task in NAMED_TASKS if recording["task"].startswith(task)), "movies")
+    """The task of a recording as params.EVENT_TASKS has it, where films are one task and both kinds of learning are."""
+    return next((task for task in params.EVENT_TASKS if recording["task"].startswith(task)), "movies")
 
 
 def kind_of(name: str) -> int:

@@ -36,11 +36,7 @@ class Sampler:
         if n_items < 1:
             raise HbnError("nothing to train on: the training split is empty; raise data.n_participants")
         self.n_items, self.batch_size, self.seed = n_items, min(batch_size, n_items), seed
-        if self.batch_size % device.n_processes():
-            raise HbnError(
-                f"a batch of {self.batch_size} cannot be shared evenly by {device.n_processes()} processes; "
-                "change batch_size or --nproc-per-node"
-            )
+        device.refuse_uneven(self.batch_size)
         self.batches_per_epoch = n_items // self.batch_size
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
@@ -75,8 +71,8 @@ def fit(
     """
     state = _State(network, p, rates or {})
     state.resume(checkpoint)
-    if not state.history:
-        state.start_counts(device.from_first(_validate_average(network, state.average, validate)))
+    if not state.history:  # where labels are few, training may make a pretrained network worse than it was
+        state.keep_if_best(device.from_first(_validate_average(network, state.average, validate)))
     training_loss = device.training_loss(network, loss)
     running: list[float] = []
     bar = tqdm(total=p.steps, initial=state.step, unit="step", disable=None if device.first() else True)
@@ -141,12 +137,12 @@ class _State:
             average = self.average[name]
             average.lerp_(tensor, 1 - decay) if tensor.is_floating_point() else average.copy_(tensor)
 
-    def start_counts(self, score: float) -> None:
-        """Training may make a pretrained network worse, where labels are few: then its start is what is kept."""
-        self.best, self.best_state = score, {name: tensor.clone() for name, tensor in self.average.items()}
-
     def validated(self, train: float, score: float) -> None:
         self.history.append({"step": self.step, "train": train, "validation": score})
+        self.keep_if_best(score)
+
+    def keep_if_best(self, score: float) -> None:
+        """Keep the averaged weights if none before had a better validation loss."""
         if score < self.best:
             self.best, self.best_state = score, {name: tensor.clone() for name, tensor in self.average.items()}
 
