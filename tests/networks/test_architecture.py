@@ -32,10 +32,14 @@ def eeg_uv(sfreq_hz: int, n: int = 3) -> torch.Tensor:
     return torch.from_numpy(10 * np.sin(2 * np.pi * hz * t + phase).sum(2)).float()
 
 
+def normalised(encoder: architecture.Encoder, x_uv: torch.Tensor) -> torch.Tensor:
+    return encoder.normalise(*encoder.gate(encoder.resample(x_uv)))
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_same_weights_give_the_same_output_at_every_rate(index):
     expected = networks(100)[index](eeg_uv(100))
-    assert expected.shape == (3, (3, 4)[index])
+    assert expected.shape == (3, (3 + 1 + 200, 4)[index])
     for sfreq_hz in (200, 500, 1000):
         network = networks(sfreq_hz)[index]
         network.load_state_dict(networks(100)[index].state_dict())
@@ -69,7 +73,7 @@ def test_one_artefact_has_a_bounded_effect():
     encoder = networks(500)[0].encoder
     x_uv = eeg_uv(500)
     x_uv[:, 5, 500] = 1e6
-    assert encoder.normalise(encoder.resample(x_uv)).abs().max() <= architecture.CLIP
+    assert normalised(encoder, x_uv).abs().max() <= architecture.CLIP
 
 
 def test_response_time_lies_where_there_was_a_response():
@@ -105,10 +109,37 @@ def test_bad_channels_change_the_output_as_if_they_were_not_there():
     without[:, bad] = spoilt[:, good].mean(1, keepdim=True)
     # Of the average reference, some of the huge channel is in all others.
     spoilt, without = (x - x.mean(1, keepdim=True) for x in (spoilt, without))
-    gated, expected = (network.encoder.normalise(network.encoder.resample(x)) for x in (spoilt, without))
+    gated, expected = (normalised(network.encoder, x) for x in (spoilt, without))
     assert gated[:, :, bad].abs().max() == 0
     torch.testing.assert_close(gated, expected, atol=0.02, rtol=0)  # of 1, the rms of a window
     torch.testing.assert_close(network(spoilt), network(without), atol=5e-3, rtol=0)
+
+
+def test_bad_channels_change_the_factors_as_if_their_neighbours_stood_for_them():
+    network = networks(500)[1]
+    x_uv = eeg_uv(500)
+    x_uv = x_uv - x_uv.mean(1, keepdim=True)
+    spoilt = x_uv.clone()
+    spoilt[:, 70] = 900 * torch.randn(3, 1000, generator=torch.Generator().manual_seed(1))
+    spoilt = spoilt - spoilt.mean(1, keepdim=True)
+    features, clean = network.features(spoilt), network.features(x_uv)
+    # The channels are independent here, so that what a neighbour says of the one is off by its own scatter.
+    torch.testing.assert_close(features, clean, atol=0.15, rtol=0)
+    with_noise = network.encoder.resample(spoilt) @ network.fourier
+    assert ((with_noise.square() @ network.bands + 1).log() @ torch.ones(6)).amax(1).max() > 50
+
+
+def test_the_distribution_is_that_of_the_outcomes_with_a_response():
+    """By hand: logits of samples, of an early press and of no response; at a temperature of 2, their square roots."""
+    network = networks(500)[0]
+    probability = torch.rand(2, 202, generator=torch.Generator().manual_seed(1)) + 0.1
+    answered = torch.cat([probability[:, 200:201], probability[:, :200]], 1)
+    torch.testing.assert_close(network.distribution(probability.log()), answered / answered.sum(1, keepdim=True))
+    network.temperature.fill_(2.0)
+    root = answered.sqrt()
+    torch.testing.assert_close(network.distribution(probability.log()), root / root.sum(1, keepdim=True))
+    x_uv = eeg_uv(500)
+    torch.testing.assert_close(network(x_uv)[:, 3:], network.distribution(network.logits(x_uv)[0]))
 
 
 def test_a_bad_channel_hidden_by_a_worse_one_is_found_and_cz_is_never_bad():
@@ -119,7 +150,7 @@ def test_a_bad_channel_hidden_by_a_worse_one_is_found_and_cz_is_never_bad():
     x_uv[:, 9] *= 20  # 200 uV, while the first one puts 775 uV into every channel
     x_uv -= x_uv.mean(1, keepdim=True)
     x_uv[:, 128] = 0.0
-    x = encoder.normalise(x_uv)
+    x = normalised(encoder, x_uv)
     assert x[:, :, [7, 9]].abs().max() == 0
     kept = x.square().sum(1) > 0
     kept[:, [7, 9]] = True
@@ -130,7 +161,7 @@ def test_a_window_moved_in_time_has_the_same_features_away_from_its_ends():
     encoder = networks(100)[0].encoder
     long = eeg_uv(100)
     long = torch.cat([long, long.flip(-1)], dim=-1)  # 4 s
-    x = encoder.normalise(long)
+    x = normalised(encoder, long)
     with torch.no_grad():
         early, late = (encoder.features(x[:, start : start + 300])[0] for start in (0, 40))
     torch.testing.assert_close(early[:, 80:90], late[:, 60:70], atol=1e-4, rtol=1e-4)

@@ -27,11 +27,14 @@ KINDS = ("press", "stimulus_onset", "feedback", "eyes_opened", "eyes_closed", "s
 PRESS = KINDS.index("press")
 
 
-def smooth_components(positions_m: Tensor, n: int, length_m: float = 0.03) -> Tensor:
-    """The n smoothest patterns over the scalp (C, n), orthogonal: leading eigenvectors of a
-    squared-exponential kernel between electrodes."""
-    distance_m = torch.cdist(positions_m.double(), positions_m.double())
-    patterns = torch.linalg.eigh(torch.exp(-0.5 * (distance_m / length_m) ** 2)).eigenvectors[:, -n:].flip(1)
+def nearness(positions_m: Tensor, length_m: float = 0.03) -> Tensor:
+    """A squared-exponential kernel (C, C) between electrodes, in double precision."""
+    return torch.exp(-0.5 * (torch.cdist(positions_m.double(), positions_m.double()) / length_m) ** 2)
+
+
+def smooth_components(positions_m: Tensor, n: int) -> Tensor:
+    """The n smoothest patterns over the scalp (C, n), orthogonal: leading eigenvectors of the nearness."""
+    patterns = torch.linalg.eigh(nearness(positions_m)).eigenvectors[:, -n:].flip(1)
     peak = patterns.gather(0, patterns.abs().argmax(0, keepdim=True))
     return (patterns * peak.sign()).float()  # eigenvectors have no sign of their own
 
@@ -106,18 +109,23 @@ class Encoder(nn.Module):
         """(B, C, T) at the data's rate -> (B, C, T') at 100 Hz."""
         return x_uv[..., :: self.step]
 
-    def normalise(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T') -> (B, T', C): channels centred, bad ones left out, the window scaled to rms 1, clipped.
+    def gate(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, T') -> centred channels against the mean of the good ones, bad ones zero; which are good (B, C, 1).
 
-        One scale for all channels: their relation is what spatial filters work on. A bad channel becomes the mean of
-        the good ones. The second look finds a bad channel that a worse one hid through the average reference.
+        The second look finds a bad channel that a worse one hid through the average reference.
         """
         x = x_uv - x_uv.mean(dim=-1, keepdim=True)
         good = torch.ones_like(x[..., :1])  # (B, C, 1)
         for _ in range(2):
             good = good * self._looks_good(x)
             x = x - (good * x).sum(1, keepdim=True) / good.sum(1, keepdim=True)
-        x = x * good  # zero is the mean of the good channels now
+        return x * good, good
+
+    def normalise(self, x: Tensor, good: Tensor) -> Tensor:
+        """What `gate` returns -> (B, T', C): the window scaled to rms 1 over the good channels, and clipped.
+
+        One scale for all channels: their relation is what spatial filters work on.
+        """
         scale = (x.square().sum(dim=(-2, -1), keepdim=True) / (good.sum(1, keepdim=True) * x.shape[-1]) + 0.01).sqrt()
         return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
 
@@ -135,7 +143,7 @@ class Encoder(nn.Module):
 
     def adapt(self, x_uv: Tensor) -> None:
         """Set the whitener from unlabelled windows (B, C, T) of training participants."""
-        x = self.normalise(self.resample(x_uv)).flatten(0, 1)  # (B * T', C)
+        x = self.normalise(*self.gate(self.resample(x_uv))).flatten(0, 1)  # (B * T', C)
         self.whitener.copy_(whitening(x.T @ x / x.shape[0]))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +161,7 @@ class Encoder(nn.Module):
         return self.norm(h), coarse
 
     def forward(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
-        return self.features(self.normalise(self.resample(x_uv)))
+        return self.features(self.normalise(*self.gate(self.resample(x_uv))))
 
 
 def _blocks(width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -199,6 +207,7 @@ class ResponseTime(nn.Module):
         centres_s = trial_offset_s + self.bin_s * (torch.arange(n) + 0.5)
         self.register_buffer("centres_s", torch.cat([centres_s, torch.tensor([trial_offset_s / 2])]), persistent=False)
         self.prior = nn.Parameter(torch.zeros(n))  # where in the window responses are
+        self.register_buffer("temperature", torch.ones(()))  # of the distribution, from validation trials
         pooled = encoder.width + encoder.coarse_width
         self.early = nn.Linear(pooled, 1)
         self.auxiliary = nn.Linear(pooled, 2)  # pressed right, correct
@@ -213,9 +222,9 @@ class ResponseTime(nn.Module):
         return outcome, self.auxiliary(pooled)
 
     def forward(self, x_uv: Tensor) -> Tensor:
-        """(B, 3): expected response time in s, P(no response), P(correct | response)."""
+        """(B, 3 + 1 + T'): expected response time in s, P(no response), P(correct | response), distribution."""
         outcome, auxiliary = self.logits(x_uv)
-        return torch.cat([self.expected(outcome), auxiliary[:, 1:].sigmoid()], dim=-1)
+        return torch.cat([self.expected(outcome), auxiliary[:, 1:].sigmoid(), self.distribution(outcome)], dim=-1)
 
     def expected(self, outcome: Tensor) -> Tensor:
         """Outcome logits (B, T' + 2) -> (B, 2): expected response time in s, P(no response)."""
@@ -223,6 +232,11 @@ class ResponseTime(nn.Module):
         answered = probability[:, :-1]
         rt_s = (answered * self.centres_s).sum(-1) / answered.sum(-1)
         return torch.stack([rt_s, probability[:, -1]], dim=-1)
+
+    def distribution(self, outcome: Tensor) -> Tensor:
+        """Outcome logits (B, T' + 2) -> (B, 1 + T'): probability of a press before the window and in each sample of
+        it, if there is a response."""
+        return (torch.cat([outcome[:, -2:-1], outcome[:, :-2]], dim=-1) / self.temperature).softmax(-1)
 
     def targets(self, rt_s: Tensor, sd_s: float) -> Tensor:
         """Target distributions (B, T' + 2) of response times (B,); NaN means no response.
@@ -277,15 +291,23 @@ class Factors(nn.Module):
         self.register_buffer("bands", (bands / bands.sum(0)).repeat(2, 1).float(), persistent=False)
         regions = smooth_components(encoder.positions_m, n_regions)
         self.register_buffer("regions", regions / encoder.n_channels**0.5, persistent=False)
+        # With a little of all channels, so that a bad one among bad ones has neighbours, too.
+        self.register_buffer("nearness", nearness(encoder.positions_m).float() + 1e-4, persistent=False)
         self.n_features = n_regions * len(BANDS_HZ) + encoder.coarse_width
         self.readout = nn.Linear(self.n_features, n_outputs)
 
     def features(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T) -> (B, bands * regions + D): log band power on smooth components, mean token."""
-        spectrum = self.encoder.resample(x_uv) @ self.fourier  # (B, C, 2F)
-        log_power = (spectrum.square() @ self.bands + 1.0).log()  # (B, C, bands)
-        spectral = (log_power.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
-        return torch.cat([spectral, self.encoder(x_uv)[1].mean(1)], dim=-1)
+        """(B, C, T) -> (B, bands * regions + E): log band power on smooth components, mean of the coarse features.
+
+        The power of a bad channel is the mean of the good ones' around it, weighted by nearness.
+        """
+        x, good = self.encoder.gate(self.encoder.resample(x_uv))
+        log_power = ((x @ self.fourier).square() @ self.bands + 1.0).log() * good  # (B, C, bands)
+        around = (self.nearness @ log_power) / (self.nearness @ good)
+        filled = log_power + (1 - good) * around
+        spectral = (filled.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
+        _, coarse = self.encoder.features(self.encoder.normalise(x, good))
+        return torch.cat([spectral, coarse.mean(1)], dim=-1)
 
     def forward(self, x_uv: Tensor) -> Tensor:
         return self.readout(self.features(x_uv))

@@ -15,6 +15,7 @@ from hbn.files import HbnError, sha256
 from hbn.networks import architecture
 from hbn.networks.architecture import ResponseTime
 from hbn.networks.inference import adapted_encoder, load_pretrained, new_encoder, predict
+from hbn.scoring import distribution
 from hbn.stage import scratch
 from hbn.training.criteria import calibrated_cross_entropy
 from hbn.training.device import shard, share
@@ -88,6 +89,7 @@ def train_member(
     curve = plots / f"curve_{'pretrained' if encoder else 'from_scratch'}{member}.csv"
     state = checkpoint(p, settings, dataset, encoder)
     fit_trials(network, settings, dataset, trials, device, state, curve, pretrained=encoder is not None)
+    calibrate(network, dataset, trials["validation"], device, p.windows.window_s)
     return network
 
 
@@ -171,9 +173,17 @@ def checkpoint(p: params.Params, settings: params.Challenge1, dataset: Dataset, 
     return checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
 
 
-def outputs(
-    network: nn.Module, dataset: Dataset, trials: list[dict], device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted response time in s and probability of no response, (N,) each."""
-    found = predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
-    return found[:, 0], found[:, 1]
+def outputs(network: nn.Module, dataset: Dataset, trials: list[dict], device: torch.device) -> np.ndarray:
+    """What the network says of trials, (N, K): see ResponseTime.forward."""
+    return predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
+
+
+def calibrate(
+    network: ResponseTime, dataset: Dataset, trials: list[dict], device: torch.device, window_s: float
+) -> None:
+    """Set the temperature of the network's distribution to what makes the response times of the trials most likely."""
+    rt_s = response_times_s(trials)
+    answered = ~np.isnan(rt_s)
+    mass = outputs(network, dataset, trials, device)[answered, distribution.COLUMNS].astype(float)
+    edges_s = distribution.bin_edges_s(network.trial_offset_s, window_s, mass.shape[1])
+    network.temperature.fill_(distribution.fit_temperature(mass, edges_s, rt_s[answered]))
