@@ -25,8 +25,9 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
@@ -128,7 +129,10 @@ class Runs:
 
     def key(self, cell: Cell, seed: int, *sections: str) -> str:
         """A name for all that decides a result: the code too, or figures of several versions would be mixed."""
-        about = {"code": [code_digest(*CODE), sha256(Path(__file__).with_name("peers.py"))], "seed": seed}
+        about: dict[str, Any] = {
+            "code": [code_digest(*CODE), sha256(Path(__file__).with_name("peers.py"))],
+            "seed": seed,
+        }
         about |= {"data": self.dataset.sha256, "cell": dataclasses.asdict(cell)}
         return digest(about | {name: getattr(self.p, name).model_dump() for name in sections})[:16]
 
@@ -202,7 +206,7 @@ def withhold(dataset: Dataset, split: str, n: int, seed: int) -> Dataset:
 
 
 @contextlib.contextmanager
-def elsewhere() -> Iterator[Path]:
+def elsewhere() -> Generator[Path]:
     """A temporary folder as the current one: checkpoints and curves of the stages stay as they are."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ.pop("DVC_ROOT", None)  # which would lead to the repository's own scratch folder
@@ -214,7 +218,8 @@ def over_seeds(score: metrics.Score) -> metrics.Score:
 
     def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
         values = [score(y, column) for column in prediction.T]
-        return None if None in values else float(np.mean(values))
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if len(defined) == len(values) else None
 
     return mean
 

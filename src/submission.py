@@ -13,6 +13,7 @@ import logging
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -37,7 +38,7 @@ def main(p) -> None:
     use_cpu(p.exec.threads)
     saved = {name: inference.load_file(f"models/{name}.pt", made_by=name) for name in challenge_zip.NAMES}
     dataset = Dataset.open(DATASET, saved["challenge1"]["window_s"])
-    report = {"source": dataset.source}
+    report: dict[str, Any] = {"source": dataset.source}
     if reason := next(filter(None, map(challenge_zip.misfit, saved.values())), None):
         log.warning("no submission: %s", reason)
         challenge_zip.write(ZIP, {})
@@ -45,7 +46,9 @@ def main(p) -> None:
         return
     networks = {name: architecture.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge_zip.NAMES}
     fitted = factors(dataset, "train", "validation")  # as in challenge2
-    window_readout.fit(networks["challenge2"], OUTPUT, *fitted, dataset, p.challenge2.ridge_alphas)
+    window_readout.fit(
+        cast(architecture.Factors, networks["challenge2"]), OUTPUT, *fitted, dataset, p.challenge2.ridge_alphas
+    )
     write_zip(networks, saved)
 
     means = {"challenge1": trials(dataset, "train")[1].mean(), "challenge2": fitted[1].mean()}

@@ -11,8 +11,9 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,7 +100,7 @@ def int8(
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         folded = onnx.load(prepared)
         products = sorted({node.name for node in folded.graph.node} & inside)
-        settings = {
+        settings: dict[str, Any] = {
             **{"op_types_to_quantize": ["MatMul"], "nodes_to_quantize": products},
             **{"per_channel": True, "weight_type": quantization.QuantType.QInt8},
         }
@@ -148,7 +149,7 @@ class _Windows(quantization.CalibrationDataReader):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Silence the exporter and the quantiser, which log every node and print; errors still raise."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

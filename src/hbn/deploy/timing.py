@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def latencies_ms(
 
 
 @contextmanager
-def one_cpu() -> Iterator[None]:
+def one_cpu() -> Generator[None]:
     """Keep this thread on one CPU, where the system allows it (Linux)."""
     if not hasattr(os, "sched_setaffinity"):
         yield

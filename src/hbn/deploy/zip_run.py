@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def beside_pipeline(
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     expected, answer = [], b""
     with tempfile.TemporaryFile("w+") as messages:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
         try:
             with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process, torch.inference_mode():
                 for i in range(0, len(windows), challenge_zip.BATCH):

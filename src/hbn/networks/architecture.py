@@ -78,6 +78,9 @@ class Encoder(nn.Module):
     a multiple of 100 Hz.
     """
 
+    positions_m: Tensor
+    whitener: Tensor
+
     def __init__(
         self, positions_m: Tensor, sfreq_hz: int, window_s: float, size: str, n_spatial_filters: int, dropout: float
     ):
@@ -190,6 +193,8 @@ class ResponseTime(nn.Module):
     is the expectation over the outcomes with a response.
     """
 
+    centres_s: Tensor
+
     def __init__(self, encoder: Encoder, window_s: float, trial_offset_s: float):
         super().__init__()
         self.encoder, self.events = encoder, EventReadout(encoder)
@@ -260,6 +265,10 @@ class Factors(nn.Module):
 
     The read-out is linear, so a participant's prediction is the mean of the window predictions.
     """
+
+    fourier: Tensor
+    bands: Tensor
+    regions: Tensor
 
     def __init__(self, encoder: Encoder, n_regions: int, n_outputs: int):
         super().__init__()

@@ -194,7 +194,7 @@ def balanced(people: list[Participant]) -> list[str]:
         stratum = (group, one.sex or "n/a")
         keys[one.participant_id] = (places[stratum], *stratum)
         places[stratum] += 1
-    return sorted(keys, key=keys.get)
+    return sorted(keys, key=keys.__getitem__)
 
 
 def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: list[str]) -> None:

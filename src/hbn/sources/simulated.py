@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -134,7 +135,11 @@ class SimulatedSource:
         return tasks.file_blocks(self.p, people.person(self.rows[recording.participant_id]), recording)
 
     def _description(self) -> dict:
-        about = {"Name": f"Simulated HBN-EEG - {self.release}", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
+        about: dict[str, Any] = {
+            "Name": f"Simulated HBN-EEG - {self.release}",
+            "BIDSVersion": "1.9.0",
+            "DatasetType": "raw",
+        }
         about |= {"License": "CC0", "Authors": ["The simulator of this repository"]}
         if self.metadata and (place := self.metadata.root / "dataset_description.json").exists():
             about = read_json(place)
@@ -184,7 +189,7 @@ class SimulatedSource:
         ]
         return [*tasks.as_meant(rows), {"onset_s": self._duration_s(stem, rows), "value": "end"}]
 
-    def _duration_s(self, stem: str, rows: list[dict]) -> float:
+    def _duration_s(self, stem: Path | str, rows: list[dict]) -> float:
         """Duration that a real sidecar states, or the last event's time and a little more."""
         duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
         return float(duration_s or max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S)

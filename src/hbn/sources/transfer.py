@@ -60,7 +60,7 @@ class Transfer:
         rows = in_threads(bring_here, sorted(set(paths) - absent), self.execution.transfers)
         sizes = {path: self.source.size(path) or 0 for path in absent}
         # Long files first, so that none is left alone at the end.
-        order = sorted(sorted(absent), key=sizes.get, reverse=True)
+        order = sorted(sorted(absent), key=sizes.__getitem__, reverse=True)
         started_s, n_bytes = time.monotonic(), sum(sizes.values())
         if self.source.computes:
             jobs = [(bring, self.source, path, target / path, known[path]) for path in order]
