@@ -143,7 +143,7 @@ class _Windows(quantization.CalibrationDataReader):
     def __init__(self, x_uv: np.ndarray):
         self._batches: Iterator = iter(np.array_split(x_uv, -(-len(x_uv) // 32)))
 
-    def get_next(self) -> dict | None:
+    def get_next(self) -> dict | None:  # ty: ignore[incompatible-method-override]  # None ends it
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
 

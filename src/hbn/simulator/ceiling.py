@@ -45,7 +45,7 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
 
 def observer_scores(
     trials: list[tuple[float | None, str]], p: params.Simulator, n_draws: int, modulation: Callable
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Scores of the ideal observer of a world in which presses modulate motor rhythms by `modulation`."""
     rng = rng_of(p.seed, "ceiling")
     sfreq_hz, n = 50.0, 100

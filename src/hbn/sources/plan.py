@@ -96,7 +96,7 @@ def _why_odd(path: str) -> str:
     return "not named sub-ID_task-TASK[_run-N]_... with its folder's ID"
 
 
-def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]]) -> Plan:
+def make_plan(release: str, data, listing: Listing, table: list[dict[str, str | None]]) -> Plan:
     """Choose participants and recordings by the section `data` of the parameters.
 
     `table` is participants.tsv, which only says who belongs to the release; which files exist, the listing says.

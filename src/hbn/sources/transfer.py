@@ -40,7 +40,7 @@ class Transfer:
         stored = store("raw")
         return [path for path, md5 in known.items() if not (md5 and stored.has(self.source.fingerprint(path)))]
 
-    def participants(self) -> list[dict[str, str]]:
+    def participants(self) -> list[dict[str, str | None]]:
         """Rows of the source's participants.tsv."""
         path = "participants.tsv"
         self.source.check(path)
