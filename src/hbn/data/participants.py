@@ -64,13 +64,14 @@ def parse_participants(
     found = []
     for name, row in rows.items():
         factors = {factor: understood(row, factor, _number) for factor in FACTORS}
+        known = {factor: value for factor, value in factors.items() if value is not None}
         found.append(
             Participant(
                 participant_id=name,
                 release=release,
                 sex=understood(row, "sex", lambda text: SEXES.get(text.lower())),
                 age_years=understood(row, "age", _age_years),
-                factors=None if None in factors.values() else factors,
+                factors=known if len(known) == len(factors) else None,
             )
         )
     said = [f"{where} has no column {column}: it counts as unknown for everyone" for column in absent]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from hbn.data.dataset import Dataset
 from hbn.deploy import challenge_zip
 from hbn.files import HbnError
+from hbn.networks.architecture import Encoder
 
 # Largest difference from the pipeline, in s and in units of the factor. Stored samples are rounded to 11
 # bits, so their mean over channels is not quite zero and the average reference moves them a little.
@@ -46,6 +47,7 @@ def beside_pipeline(
     command += map(str, (challenge_zip.BATCH, *challenge_zip.SHAPE))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     expected, answer = [], b""
+    encoder = cast(Encoder, network.encoder)
     with tempfile.TemporaryFile("w+") as messages:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
         try:
@@ -53,7 +55,7 @@ def beside_pipeline(
                 for i in range(0, len(windows), challenge_zip.BATCH):
                     x_uv = dataset.batch_uv(windows[i : i + challenge_zip.BATCH])
                     expected.append(network(x_uv)[:, challenge_zip.OUTPUTS[name]].numpy())
-                    process.stdin.write(challenge_zip.as_recorded(x_uv, network.encoder.step).numpy().tobytes())
+                    process.stdin.write(challenge_zip.as_recorded(x_uv, encoder.step).numpy().tobytes())
                 process.stdin.close()
                 answer = process.stdout.read()
         except BrokenPipeError:

@@ -249,7 +249,9 @@ def _hint(unused: dict[str, str]) -> str:
     return f"; not used: {'; '.join(reasons)}" if reasons else ""
 
 
-def _called_available(ids: list[str], table: list[dict[str, str]], listing: Listing, tasks: list[str]) -> list[str]:
+def _called_available(
+    ids: list[str], table: list[dict[str, str | None]], listing: Listing, tasks: list[str]
+) -> list[str]:
     listed = {one.participant_id for one in listing.recordings}
     present = {(one.participant_id, one.column) for one in listing.recordings}
     return [
