@@ -265,8 +265,7 @@ def _cells(line: str) -> list[str]:
     if '"' not in line:
         return [cell.strip() for cell in line.split("\t")]
     cells, end = [], -1
-    while end < len(line):
-        match = CELL.match(line, end + 1)
+    while end < len(line) and (match := CELL.match(line, end + 1)):
         quoted, literal = match.groups()
         cells.append((literal if quoted is None else quoted.replace('""', '"')).strip())
         end = match.end()

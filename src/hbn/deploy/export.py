@@ -53,6 +53,7 @@ def export(network: nn.Module, shape: tuple[int, int], dtype: torch.dtype = torc
             output_names=["output"],
             dynamic_shapes=({0: "batch"},),
         )
+    assert program is not None  # it is with dynamo
     return program.model_proto
 
 

@@ -29,6 +29,11 @@ def session(path: Path | str | bytes, threads: int, **options: object) -> ort.In
     return ort.InferenceSession(path if isinstance(path, bytes) else str(path), settings, ["CPUExecutionProvider"])
 
 
+def outputs(session: ort.InferenceSession, x_uv: np.ndarray) -> np.ndarray:
+    """What a network says about windows (B, C, T): (B, outputs)."""
+    return np.asarray(session.run(None, {INPUT: x_uv})[0])
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What the networks say about one window."""
@@ -85,4 +90,4 @@ class Predictor:
     def batch(self, x_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict from windows (B, C, T) at `sfreq_hz`: (B, 3) as in Prediction, and factors (B, 4)."""
         x_uv = np.ascontiguousarray(x_uv, dtype=np.float32)
-        return tuple(self._sessions[name].run(None, {INPUT: x_uv})[0] for name in ("challenge1", "challenge2"))
+        return outputs(self._sessions["challenge1"], x_uv), outputs(self._sessions["challenge2"], x_uv)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -49,9 +49,13 @@ def beside_pipeline(
     expected, answer = [], b""
     encoder = cast(Encoder, network.encoder)
     with tempfile.TemporaryFile("w+") as messages:
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
+        )
+        assert process.stdin  # they are pipes
+        assert process.stdout
         try:
-            with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process, torch.inference_mode():
+            with process, torch.inference_mode():
                 for i in range(0, len(windows), challenge_zip.BATCH):
                     x_uv = dataset.batch_uv(windows[i : i + challenge_zip.BATCH])
                     expected.append(network(x_uv)[:, challenge_zip.OUTPUTS[name]].numpy())

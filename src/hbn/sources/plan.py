@@ -202,7 +202,8 @@ def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: lis
 
     HbnError if the disk cannot hold it.
     """
-    total = "size known once made" if None in sizes.values() else f"{sum(sizes.values()) / 1e9:.3f} GB"
+    known = [n for n in sizes.values() if n is not None]
+    total = f"{sum(known) / 1e9:.3f} GB" if len(known) == len(sizes) else "size known once made"
     n_bytes = sum(sizes[path] or 0 for path in absent)
     free = shutil.disk_usage(existing(".")).free
     log.info(
