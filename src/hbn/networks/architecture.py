@@ -5,8 +5,6 @@ normalisation, clipping. Inputs are (B, C, T) in microvolts, average-referenced 
 """
 
 import math
-from collections.abc import Iterable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -249,14 +247,16 @@ class ResponseTime(nn.Module):
 class Ensemble(nn.Module):
     """Challenge 1: the mean of what several networks predict."""
 
-    def __init__(self, members: Iterable[nn.Module]):
+    def __init__(self, members: list[ResponseTime] | list[nn.Module]):
         super().__init__()
         self.members = nn.ModuleList(members)
 
     @property
     def encoder(self) -> Encoder:
         """The encoder of the first member; all have the same form."""
-        return cast(Encoder, self.members[0].encoder)
+        first = self.members[0]
+        assert isinstance(first, ResponseTime)
+        return first.encoder
 
     def forward(self, x_uv: Tensor) -> Tensor:
         return torch.stack([member(x_uv) for member in self.members]).mean(0)
