@@ -25,20 +25,20 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from peers import PEERS
-from torch import nn
 
 from hbn import params
 from hbn.data.dataset import Dataset, response_times_s
 from hbn.files import atomic, code_digest, digest, sha256, write_csv
-from hbn.networks.architecture import ResponseTime
+from hbn.networks.architecture import Encoder, ResponseTime
 from hbn.networks.inference import adapted_encoder
 from hbn.networks.pretraining import EventPretraining
 from hbn.scoring import metrics
@@ -89,7 +89,7 @@ def cells(study: str, size: str, a: argparse.Namespace) -> list[Cell]:
         case "participants":
             scratch = Cell(pretrained=False, labels=0.1, size=size)
             return [*(Cell(labels=0.1, size=size, participants=n) for n in a.participants), scratch]
-        case "sizes":
+        case _:  # sizes
             return [Cell(pretrained=p, labels=0.25, size=one) for one in a.sizes for p in pair]
 
 
@@ -128,7 +128,10 @@ class Runs:
 
     def key(self, cell: Cell, seed: int, *sections: str) -> str:
         """A name for all that decides a result: the code too, or figures of several versions would be mixed."""
-        about = {"code": [code_digest(*CODE), sha256(Path(__file__).with_name("peers.py"))], "seed": seed}
+        about: dict[str, Any] = {
+            "code": [code_digest(*CODE), sha256(Path(__file__).with_name("peers.py"))],
+            "seed": seed,
+        }
         about |= {"data": self.dataset.sha256, "cell": dataclasses.asdict(cell)}
         return digest(about | {name: getattr(self.p, name).model_dump() for name in sections})[:16]
 
@@ -157,7 +160,8 @@ class Runs:
         network.events = pretrained.events
         return network, saved["core_s"]
 
-    def encoder(self, cell: Cell) -> nn.Module:
+    def encoder(self, cell: Cell) -> Encoder:
+        """A new encoder, or a peer with its interface."""
         if cell.encoder == "ours":
             return adapted_encoder(self.dataset, self.p.model.model_copy(update={"size": cell.size}))
         sfreq_hz = round(self.dataset.cache.sfreq_hz)
@@ -202,7 +206,7 @@ def withhold(dataset: Dataset, split: str, n: int, seed: int) -> Dataset:
 
 
 @contextlib.contextmanager
-def elsewhere() -> Iterator[Path]:
+def elsewhere() -> Generator[Path]:
     """A temporary folder as the current one: checkpoints and curves of the stages stay as they are."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ.pop("DVC_ROOT", None)  # which would lead to the repository's own scratch folder
@@ -214,7 +218,8 @@ def over_seeds(score: metrics.Score) -> metrics.Score:
 
     def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
         values = [score(y, column) for column in prediction.T]
-        return None if None in values else float(np.mean(values))
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if len(defined) == len(values) else None
 
     return mean
 
@@ -235,8 +240,9 @@ def scores(trials: list[dict], found: list[Outputs], p: params.Scores) -> dict[s
         score, draws = SCORES[name], {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
         scored[name] = metrics.with_interval(over_seeds(score), who, y, prediction, **draws)
         each = [score(y, column) for column in prediction.T]
-        if len(each) > 1 and None not in each:
-            scored[name]["sd_over_seeds"] = float(np.std(each, ddof=1))
+        defined = [value for value in each if value is not None]
+        if len(each) > 1 and len(defined) == len(each):
+            scored[name]["sd_over_seeds"] = float(np.std(defined, ddof=1))
     return scored
 
 

@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -24,6 +25,7 @@ from hbn.data.dataset import DATASET, Dataset, response_times_s
 from hbn.deploy import as_distributed, challenge_zip, window_readout, zip_run
 from hbn.files import write_json
 from hbn.networks import architecture, inference
+from hbn.networks.architecture import SFREQ_HZ
 from hbn.networks.arithmetic import use_cpu
 from hbn.scoring import metrics
 from hbn.stage import run
@@ -40,7 +42,7 @@ def main(p) -> None:
     use_cpu(p.exec.threads)
     saved = {name: inference.load_file(f"models/{name}.pt", made_by=name) for name in challenge_zip.NAMES}
     dataset = Dataset.open(DATASET, saved["challenge1"]["window_s"])
-    report = {"source": dataset.source}
+    report: dict[str, Any] = {"source": dataset.source}
     if reason := next(filter(None, map(challenge_zip.misfit, saved.values())), None):
         log.warning("no submission: %s", reason)
         challenge_zip.write(ZIP, {})
@@ -48,7 +50,9 @@ def main(p) -> None:
         return
     networks = {name: architecture.rebuild(saved[name], round(dataset.cache.sfreq_hz)) for name in challenge_zip.NAMES}
     fitted = factors(dataset, "train", "validation")  # as in challenge2
-    window_readout.fit(networks["challenge2"], OUTPUT, *fitted, dataset, p.challenge2.ridge_alphas)
+    window_readout.fit(
+        cast(architecture.Factors, networks["challenge2"]), OUTPUT, *fitted, dataset, p.challenge2.ridge_alphas
+    )
     write_zip(networks, saved)
 
     means = {"challenge1": trials(dataset, "train")[1].mean(), "challenge2": fitted[1].mean()}
@@ -95,7 +99,7 @@ def scores(
     """NRMSE of the zip on test windows as distributed and as the pipeline cleaned them, and of the training mean."""
     rows = as_distributed.contrast_windows(dataset, test[0])
     windows, y, participant = (values[rows] for values in test)
-    cleaned = zip_run.run(name, as_recorded(dataset, windows, network.encoder.step), folder, p.exec.threads)
+    cleaned = zip_run.run(name, as_recorded(dataset, windows), folder, p.exec.threads)
     own = inference.predict(network, dataset, windows)[:, challenge_zip.OUTPUTS[name]]
     log.info("%s: largest difference from the pipeline %.2g", name, zip_run.check(name, cleaned, own))
     distributed = zip_run.run(name, as_distributed.batches(dataset, windows), folder, p.exec.threads)
@@ -112,8 +116,9 @@ def scores(
     }
 
 
-def as_recorded(dataset: Dataset, windows: np.ndarray, step: int) -> Iterator[np.ndarray]:
+def as_recorded(dataset: Dataset, windows: np.ndarray) -> Iterator[np.ndarray]:
     """The pipeline's windows (N, 2) as recordings are, in batches."""
+    step = round(dataset.cache.sfreq_hz / SFREQ_HZ)
     for i in range(0, len(windows), challenge_zip.BATCH):
         yield challenge_zip.as_recorded(dataset.batch_uv(windows[i : i + challenge_zip.BATCH]), step).numpy()
 

@@ -168,7 +168,7 @@ def _read_set(path: Path) -> tuple[list[str], _Rows, float, tuple]:
 
 def _check_span(path: Path, header: dict[str, Any], n_samples: int, sfreq_hz: float) -> None:
     """The header states the recording's span in s as well: a wrong rate shows in it."""
-    span = [header.get(key) for key in ("xmin", "xmax")]
+    span: list[Any] = [header.get(key) for key in ("xmin", "xmax")]
     if not all(isinstance(value, int | float) and np.isfinite(value) for value in span):
         return
     stated_s, actual_s = span[1] - span[0], (n_samples - 1) / sfreq_hz

@@ -11,8 +11,9 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,6 +53,7 @@ def export(network: nn.Module, shape: tuple[int, int], dtype: torch.dtype = torc
             output_names=["output"],
             dynamic_shapes=({0: "batch"},),
         )
+    assert program is not None  # it is with dynamo
     return program.model_proto
 
 
@@ -99,7 +101,7 @@ def int8(
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         folded = onnx.load(prepared)
         products = sorted({node.name for node in folded.graph.node} & inside)
-        settings = {
+        settings: dict[str, Any] = {
             **{"op_types_to_quantize": ["MatMul"], "nodes_to_quantize": products},
             **{"per_channel": True, "weight_type": quantization.QuantType.QInt8},
         }
@@ -142,13 +144,13 @@ class _Windows(quantization.CalibrationDataReader):
     def __init__(self, x_uv: np.ndarray):
         self._batches: Iterator = iter(np.array_split(x_uv, -(-len(x_uv) // 32)))
 
-    def get_next(self) -> dict | None:
+    def get_next(self) -> dict | None:  # ty: ignore[incompatible-method-override]  # None ends it
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Silence the exporter and the quantiser, which log every node and print; errors still raise."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

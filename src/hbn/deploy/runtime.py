@@ -31,6 +31,11 @@ def session(path: Path | str | bytes, threads: int, **options: object) -> ort.In
     return ort.InferenceSession(path if isinstance(path, bytes) else str(path), settings, ["CPUExecutionProvider"])
 
 
+def outputs(session: ort.InferenceSession, x_uv: np.ndarray) -> np.ndarray:
+    """What a network says about windows (B, C, T): (B, outputs)."""
+    return np.asarray(session.run(None, {INPUT: x_uv})[0])
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What the networks say about one window."""
@@ -88,8 +93,8 @@ class Predictor:
 
     def batch(self, x_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict from windows (B, C, T) at `sfreq_hz`: (B, 5) in the order of Prediction, and factors (B, 4)."""
-        inputs = {INPUT: np.ascontiguousarray(x_uv, dtype=np.float32)}
-        trials, factors = (self._sessions[name].run(None, inputs)[0] for name in ("challenge1", "challenge2"))
+        x_uv = np.ascontiguousarray(x_uv, dtype=np.float32)
+        trials, factors = (outputs(self._sessions[name], x_uv) for name in ("challenge1", "challenge2"))
         mass = trials[:, distribution.COLUMNS]
         edges_s = distribution.bin_edges_s(self.trial_offset_s, self.window_s, mass.shape[1])
         low_s, high_s = distribution.central_interval(mass, edges_s, INTERVAL)

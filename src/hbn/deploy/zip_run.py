@@ -42,9 +42,13 @@ def run(name: str, batches: Iterable[np.ndarray], folder: Path | str, threads: i
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     answer = b""
     with tempfile.TemporaryFile("w+") as messages:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
+        )
+        assert process.stdin  # they are pipes
+        assert process.stdout
         try:
-            with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+            with process:
                 for windows in batches:
                     process.stdin.write(np.ascontiguousarray(windows, dtype=np.float32).tobytes())
                 process.stdin.close()

@@ -81,6 +81,9 @@ class Encoder(nn.Module):
     a multiple of 100 Hz.
     """
 
+    positions_m: Tensor
+    whitener: Tensor
+
     def __init__(
         self, positions_m: Tensor, sfreq_hz: int, window_s: float, size: str, n_spatial_filters: int, dropout: float
     ):
@@ -198,6 +201,9 @@ class ResponseTime(nn.Module):
     is the expectation over the outcomes with a response.
     """
 
+    centres_s: Tensor
+    temperature: Tensor
+
     def __init__(self, encoder: Encoder, window_s: float, trial_offset_s: float):
         super().__init__()
         self.encoder, self.events = encoder, EventReadout(encoder)
@@ -256,14 +262,16 @@ class ResponseTime(nn.Module):
 class Ensemble(nn.Module):
     """Challenge 1: the mean of what several networks predict."""
 
-    def __init__(self, members: list[ResponseTime]):
+    def __init__(self, members: list[ResponseTime] | list[nn.Module]):
         super().__init__()
         self.members = nn.ModuleList(members)
 
     @property
     def encoder(self) -> Encoder:
         """The encoder of the first member; all have the same form."""
-        return self.members[0].encoder
+        first = self.members[0]
+        assert isinstance(first, ResponseTime)
+        return first.encoder
 
     def forward(self, x_uv: Tensor) -> Tensor:
         return torch.stack([member(x_uv) for member in self.members]).mean(0)
@@ -274,6 +282,11 @@ class Factors(nn.Module):
 
     The read-out is linear, so a participant's prediction is the mean of the window predictions.
     """
+
+    fourier: Tensor
+    bands: Tensor
+    regions: Tensor
+    nearness: Tensor
 
     def __init__(self, encoder: Encoder, n_regions: int, n_outputs: int):
         super().__init__()
