@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 SFREQ_HZ = 100  # of the network; the signal holds nothing above 45 Hz, so every 5th sample of 500 Hz is enough
 CLIP = 5.0  # standard deviations
-BAD_RATIO = 3.5  # times the median channel's rms: what is above is a bad channel
+BAD_RATIO = 3.0  # times the median channel's rms: what is above is a bad channel
 FLAT_RATIO = 0.05  # times the median channel's rms: what is below is a dead channel
 STEPS = (2, 5)  # of the samples in a feature of the first scale, of these in one of the next: 50 Hz, 10 Hz
 SIZES = {  # widths and numbers of blocks at the scales
@@ -27,14 +27,11 @@ KINDS = ("press", "stimulus_onset", "feedback", "eyes_opened", "eyes_closed", "s
 PRESS = KINDS.index("press")
 
 
-def nearness(positions_m: Tensor, length_m: float = 0.03) -> Tensor:
-    """A squared-exponential kernel (C, C) between electrodes, in double precision."""
-    return torch.exp(-0.5 * (torch.cdist(positions_m.double(), positions_m.double()) / length_m) ** 2)
-
-
-def smooth_components(positions_m: Tensor, n: int) -> Tensor:
-    """The n smoothest patterns over the scalp (C, n), orthogonal: leading eigenvectors of the nearness."""
-    patterns = torch.linalg.eigh(nearness(positions_m)).eigenvectors[:, -n:].flip(1)
+def smooth_components(positions_m: Tensor, n: int, length_m: float = 0.03) -> Tensor:
+    """The n smoothest patterns over the scalp (C, n), orthogonal: leading eigenvectors of a
+    squared-exponential kernel between electrodes."""
+    distance_m = torch.cdist(positions_m.double(), positions_m.double())
+    patterns = torch.linalg.eigh(torch.exp(-0.5 * (distance_m / length_m) ** 2)).eigenvectors[:, -n:].flip(1)
     peak = patterns.gather(0, patterns.abs().argmax(0, keepdim=True))
     return (patterns * peak.sign()).float()  # eigenvectors have no sign of their own
 
@@ -112,24 +109,29 @@ class Encoder(nn.Module):
         """(B, C, T) at the data's rate -> (B, C, T') at 100 Hz."""
         return x_uv[..., :: self.step]
 
-    def gate(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, T') -> centred channels against the mean of the good ones, bad ones zero; which are good (B, C, 1).
+    def repair(self, x_uv: Tensor) -> Tensor:
+        """(B, C, T') -> the same, centred, against the mean of the good channels, the bad ones filled in.
 
-        The second look finds a bad channel that a worse one hid through the average reference.
+        The second look finds a bad channel that a worse one hid through the average reference. A bad channel becomes
+        what the good ones make most likely under the covariance of training windows, whose inverse is the square of
+        the whitener: the conditional mean of a Gaussian, by one step of Jacobi, which is exact where the bad channels
+        tell nothing of one another. A zero would stand out after whitening.
         """
         x = x_uv - x_uv.mean(dim=-1, keepdim=True)
         good = torch.ones_like(x[..., :1])  # (B, C, 1)
         for _ in range(2):
             good = good * self._looks_good(x)
             x = x - (good * x).sum(1, keepdim=True) / good.sum(1, keepdim=True)
-        return x * good, good
+        x = x * good
+        precision = self.whitener @ self.whitener
+        return x - (1 - good) * ((precision / precision.diagonal()[:, None]) @ x)
 
-    def normalise(self, x: Tensor, good: Tensor) -> Tensor:
-        """What `gate` returns -> (B, T', C): the window scaled to rms 1 over the good channels, and clipped.
+    def normalise(self, x: Tensor) -> Tensor:
+        """Repaired (B, C, T') -> (B, T', C): the window scaled to rms 1, and clipped.
 
         One scale for all channels: their relation is what spatial filters work on.
         """
-        scale = (x.square().sum(dim=(-2, -1), keepdim=True) / (good.sum(1, keepdim=True) * x.shape[-1]) + 0.01).sqrt()
+        scale = (x.square().mean(dim=(-2, -1), keepdim=True) + 0.01).sqrt()
         return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
 
     def _looks_good(self, x: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class Encoder(nn.Module):
 
     def adapt(self, x_uv: Tensor) -> None:
         """Set the whitener from unlabelled windows (B, C, T) of training participants."""
-        x = self.normalise(*self.gate(self.resample(x_uv))).flatten(0, 1)  # (B * T', C)
+        x = self.normalise(self.repair(self.resample(x_uv))).flatten(0, 1)  # (B * T', C)
         self.whitener.copy_(whitening(x.T @ x / x.shape[0]))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,7 +166,7 @@ class Encoder(nn.Module):
         return self.norm(h), coarse
 
     def forward(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
-        return self.features(self.normalise(*self.gate(self.resample(x_uv))))
+        return self.features(self.normalise(self.repair(self.resample(x_uv))))
 
 
 def _blocks(width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -286,7 +288,6 @@ class Factors(nn.Module):
     fourier: Tensor
     bands: Tensor
     regions: Tensor
-    nearness: Tensor
 
     def __init__(self, encoder: Encoder, n_regions: int, n_outputs: int):
         super().__init__()
@@ -304,22 +305,15 @@ class Factors(nn.Module):
         self.register_buffer("bands", (bands / bands.sum(0)).repeat(2, 1).float(), persistent=False)
         regions = smooth_components(encoder.positions_m, n_regions)
         self.register_buffer("regions", regions / encoder.n_channels**0.5, persistent=False)
-        # With a little of all channels, so that a bad one among bad ones has neighbours, too.
-        self.register_buffer("nearness", nearness(encoder.positions_m).float() + 1e-4, persistent=False)
         self.n_features = n_regions * len(BANDS_HZ) + encoder.coarse_width
         self.readout = nn.Linear(self.n_features, n_outputs)
 
     def features(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T) -> (B, bands * regions + E): log band power on smooth components, mean of the coarse features.
-
-        The power of a bad channel is the mean of the good ones' around it, weighted by nearness.
-        """
-        x, good = self.encoder.gate(self.encoder.resample(x_uv))
-        log_power = ((x @ self.fourier).square() @ self.bands + 1.0).log() * good  # (B, C, bands)
-        around = (self.nearness @ log_power) / (self.nearness @ good)
-        filled = log_power + (1 - good) * around
-        spectral = (filled.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
-        _, coarse = self.encoder.features(self.encoder.normalise(x, good))
+        """(B, C, T) -> (B, bands * regions + E): log band power on smooth components, mean of the coarse features."""
+        x = self.encoder.repair(self.encoder.resample(x_uv))
+        log_power = ((x @ self.fourier).square() @ self.bands + 1.0).log()  # (B, C, bands)
+        spectral = (log_power.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
+        _, coarse = self.encoder.features(self.encoder.normalise(x))
         return torch.cat([spectral, coarse.mean(1)], dim=-1)
 
     def forward(self, x_uv: Tensor) -> Tensor:
