@@ -15,7 +15,15 @@ from hbn.networks import inference
 from hbn.scoring import metrics, response_time
 from hbn.stage import run
 from hbn.training.device import choose_device, first
-from hbn.training.response_time import checkpoint, members, new_network, outputs, split_trials, train
+from hbn.training.response_time import (
+    checkpoint,
+    members,
+    new_network,
+    outputs,
+    split_trials,
+    start_without_labels,
+    train,
+)
 
 ENCODER = Path("models/encoder.pt")
 PLOTS = Path("plots/challenge1")
@@ -26,8 +34,10 @@ def main(p) -> None:
     dataset = Dataset.open(DATASET, p.windows.window_s)
     trials = split_trials(dataset)
     torch.manual_seed(p.challenge1.seed)
+    zero_shot = new_network(p, dataset, ENCODER).to(device).eval()
+    start_without_labels(zero_shot, p.challenge1, dataset, trials["train"], device)
     networks = {
-        "zero_shot": new_network(p, dataset, ENCODER).to(device).eval(),
+        "zero_shot": zero_shot,
         "pretrained": train(p, dataset, trials, device, PLOTS, ENCODER),
         "from_scratch": train(p, dataset, trials, device, PLOTS, None),
     }
