@@ -15,7 +15,7 @@ from hbn.networks import inference
 from hbn.scoring import comparison, distribution, groups, metrics, stacking, trials
 from hbn.stage import run
 from hbn.training.device import choose_device, first
-from hbn.training.response_time import checkpoint, members, new_network, outputs, split_trials, train
+from hbn.training.response_time import checkpoint, members, outputs, split_trials, train, zero_shot
 
 ENCODER = Path("models/encoder.pt")
 PLOTS = Path("plots/challenge1")
@@ -34,7 +34,7 @@ def main(p) -> None:
     split = split_trials(dataset)
     torch.manual_seed(p.challenge1.seed)
     networks = {
-        "zero_shot": new_network(p, dataset, ENCODER).to(device).eval(),
+        "zero_shot": zero_shot(p, dataset, split["train"], device, ENCODER),
         "pretrained": train(p, dataset, split, device, PLOTS, ENCODER),
         "from_scratch": train(p, dataset, split, device, PLOTS, None),
     }

@@ -24,6 +24,7 @@ from hbn.training.loop import Rate, Sampler, checkpoint_path, fit
 SPLITS = ("train", "validation", "test")
 PRIOR_WIDTH = 1.5  # times the width of the targets, so that few trials give a smooth prior
 SMALLEST_SHARE = 1e-4  # of all trials, in a sample where no training trial has a response
+N_EXPECTATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ def new_network(p: params.Params, dataset: Dataset, encoder: Path | None) -> Res
     network = ResponseTime(start, p.windows.window_s, p.windows.trial_offset_s)
     if encoder:
         load_pretrained(encoder, network)
+    return network
+
+
+def zero_shot(
+    p: params.Params, dataset: Dataset, trials: list[dict], device: torch.device, encoder: Path
+) -> ResponseTime:
+    """The pretrained network as it is, without a label of challenge 1; of the trials only the signals are used."""
+    network = new_network(p, dataset, encoder).to(device).eval()
+    start_without_labels(network, p.challenge1, dataset, trials, device)
     return network
 
 
@@ -128,11 +138,37 @@ def fit_trials(
 
 
 def start_from(network: ResponseTime, rt_s: Tensor, sd_s: float) -> None:
-    """Set the prior over the window's samples to that of the training trials (N,)."""
-    target = network.targets(rt_s[~rt_s.isnan()].to(network.prior.device), PRIOR_WIDTH * sd_s)
-    log_share = (target.mean(0)[: len(network.prior)] + SMALLEST_SHARE).log()
-    with torch.no_grad():
-        network.prior.copy_(log_share - log_share.mean())
+    """Set the prior over outcomes with a response to that of the training trials (N,)."""
+    target = network.targets(rt_s[~rt_s.isnan()].to(network.prior.device), PRIOR_WIDTH * sd_s).mean(0)
+    _set_prior(network, target[: len(network.prior)], target[len(network.prior)])
+
+
+def start_without_labels(
+    network: ResponseTime, p: params.Challenge1, dataset: Dataset, trials: list[dict], device: torch.device
+) -> None:
+    """Set the prior of a pretrained network to when the presses are that it sees in trials, no response being known.
+
+    Pretraining saw presses anywhere in a window; after a target they are not. Expectation-maximisation finds the
+    prior under which trials look as they do (Saerens, Latinne & Decaestecker 2002, for a changed prior of classes).
+    """
+    windows, n = dataset.trial_windows(trials), len(network.prior)
+    outcome = torch.from_numpy(predict(lambda x_uv: network.logits(x_uv.to(device))[0], dataset, windows))
+    when, none = outcome[:, :n] - network.prior.detach().cpu(), outcome[:, -1:]
+    smooth = network.targets(network.centres_s[:n], PRIOR_WIDTH * p.target_sd_s)[:, :n].cpu()  # (T', T')
+    share = torch.full((n,), 1 / n)
+    for _ in range(N_EXPECTATIONS):
+        press = torch.cat([when + (share * n + SMALLEST_SHARE).log(), none], dim=1).softmax(1)[:, :n]
+        share = press.sum(0) @ smooth
+        share = share / share.sum()
+    _set_prior(network, share.to(device), torch.zeros((), device=device))
+
+
+@torch.no_grad()
+def _set_prior(network: ResponseTime, share: Tensor, early: Tensor) -> None:
+    """Set the prior to the shares of responses in each sample (T',) and before the window."""
+    mean = share.mean() + SMALLEST_SHARE
+    network.prior.copy_(((share + SMALLEST_SHARE) / mean).log())
+    network.early.bias.fill_(((early + SMALLEST_SHARE) / mean).log())
 
 
 def jittered(dataset: Dataset, windows: np.ndarray, jitter_s: float, seed: list[int]) -> tuple[np.ndarray, Tensor]:
