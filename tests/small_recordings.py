@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from clone import REPOSITORY
-from edfio import Bdf, BdfSignal
+from edfio import Bdf, BdfSignal, EdfAnnotation
 from scipy.io import savemat
 
 import preprocess
@@ -83,10 +83,26 @@ def write_set_of(path, data_uv, names=bids.CHANNELS, event=()):
     return path
 
 
-def write_bdf_of(path, data_uv, names=bids.CHANNELS):
-    rows = zip(names, data_uv.astype(float), strict=True)
-    Bdf(
-        [BdfSignal(row, 500, label=n, physical_dimension="uV", physical_range=(-20000, 20000)) for n, row in rows],
-        data_record_duration=1,
-    ).write(path)
+def write_bdf_of(path, data_uv, names=bids.CHANNELS, sfreq_hz=500, annotations=None):
+    limits = {"physical_dimension": "uV", "physical_range": (-20000, 20000)}
+    rows = [BdfSignal(row, sfreq_hz, label=n, **limits) for n, row in zip(names, data_uv.astype(float), strict=True)]
+    Bdf(rows, data_record_duration=1, annotations=annotations).write(path)
+    return path
+
+
+def write_paused_bdf(path, data_uv, begins_s, sfreq_hz=500):
+    """A BDF+D of records of 1 s that begin at `begins_s`, each in at most 30 bytes."""
+    write_bdf_of(path, data_uv, sfreq_hz=sfreq_hz, annotations=[EdfAnnotation(0.0, None, "x" * 30)])
+    content = bytearray(path.read_bytes())
+    n_signals = len(data_uv) + 1
+    labels = [bytes(content[256 + 16 * i : 272 + 16 * i]).strip() for i in range(n_signals)]
+    at_lengths = 256 + n_signals * (16 + 80 + 8 * 5 + 80)
+    n_bytes = [3 * int(content[at_lengths + 8 * i : at_lengths + 8 * i + 8]) for i in range(n_signals)]
+    i = labels.index(b"BDF Annotations")
+    for k, begin_s in enumerate(begins_s):
+        at = 256 * (n_signals + 1) + k * sum(n_bytes) + sum(n_bytes[:i])
+        text = begin_s if isinstance(begin_s, bytes) else b"+%g" % begin_s
+        content[at : at + n_bytes[i]] = (text + b"\x14\x14\0").ljust(n_bytes[i], b"\0")
+    content[192:197] = b"BDF+D"
+    path.write_bytes(content)
     return path
