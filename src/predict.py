@@ -39,9 +39,9 @@ had come {:g} s before it, which says little if none had."""
 def main(p, *arguments: str) -> None:
     options = parse(arguments)
     paths, predictor = find_recordings(options.recordings), Predictor(threads=p.exec.threads)
-    predictions = []
+    predictions, given = [], set(paths)
     for path in progress(paths, unit="recording", disable=len(paths) == 1 or None):
-        predictions.append(item := predicted(path, paths, predictor, p.preprocess))
+        predictions.append(item := predicted(path, given, predictor, p.preprocess))
         if item.problem and len(paths) > 1:
             log.warning("%s: %s", path, item.problem)
     if options.csv:
@@ -57,7 +57,7 @@ def main(p, *arguments: str) -> None:
         raise HbnError(first if len(paths) == 1 else f"{len(problems)} of {len(paths)} recordings, such as {first}")
 
 
-def predicted(path: Path, paths: list[Path], predictor: Predictor, p) -> RecordingPredictions:
+def predicted(path: Path, paths: set[Path], predictor: Predictor, p) -> RecordingPredictions:
     """The predictions for one recording of `paths`, or why there are none."""
     try:
         if problem := doubles_of(path, paths):

@@ -187,7 +187,8 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
     'no_trial_start'; 'several_targets' in one trial; 'no_onset' (a row of the trial has no time);
     'boundary' (the recording was interrupted between trial start and the end of the response window);
     'unknown_value' (after the target a value that no task has: it may have been a press);
-    'press_without_feedback'. The targets of a table are as many as its trials and these reasons together.
+    'press_without_feedback'; 'no_next_trial_start' (no press, and the block or the table ends: a press may be missing).
+    The targets of a table are as many as its trials and these reasons together.
     Two more reasons, those of FILE_REASONS, count 1 for the file: 'file_without_own_block' and 'block_without_targets'
     (begun and aborted).
     """
@@ -244,6 +245,8 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
             dropped["unknown_value"] += 1
         elif outcome is None:
             dropped["press_without_feedback"] += 1
+        elif outcome == "miss" and end == len(rows):
+            dropped["no_next_trial_start"] += 1
         else:
             trials.append(
                 Trial(

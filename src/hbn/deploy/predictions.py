@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +112,9 @@ def predict_recording(path: Path, predictor: Predictor, p) -> RecordingPredictio
     )
 
 
-def doubles_of(path: Path, paths: list[Path]) -> str:
+def doubles_of(path: Path, paths: Collection[Path]) -> str:
     """What is wrong where a recording is there in several files of `paths`, or nothing."""
-    same = [other.name for other in paths if other.with_suffix("") == path.with_suffix("")]
+    same = [path.with_suffix(suffix).name for suffix in bids.EEG_SUFFIXES if path.with_suffix(suffix) in paths]
     return f"one recording in {len(same)} files, {' and '.join(same)}; give one of them" if len(same) > 1 else ""
 
 
