@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 from clone import REPOSITORY
 from edfio import Bdf, BdfSignal, EdfAnnotation
@@ -74,12 +75,33 @@ def scalp_uv() -> np.ndarray:
     return data_uv.astype(np.float32)
 
 
-def write_set_of(path, data_uv, names=bids.CHANNELS, event=()):
+def write_set_of(path, data_uv, names=bids.CHANNELS, event=(), sfreq_hz=500.0, shape=None):
+    """A .set whose samples are (C, T), or of that shape and in the .fdt that `data_uv` names."""
+    n_channels, n_samples = shape or data_uv.shape
     labels = np.array([(name,) for name in names], dtype=[("labels", object)])
-    facts = {"nbchan": len(data_uv), "pnts": data_uv.shape[1], "trials": 1, "srate": 500.0}
-    facts |= {"xmin": 0.0, "xmax": (data_uv.shape[1] - 1) / 500.0}
+    facts = {"nbchan": n_channels, "pnts": n_samples, "trials": 1, "srate": float(sfreq_hz)}
+    facts |= {"xmin": 0.0, "xmax": (n_samples - 1) / sfreq_hz}
     empty = {key: [] for key in ("icawinv", "icasphere", "icaweights", "epoch")}
     savemat(path, {"EEG": {**facts, **empty, "data": data_uv, "chanlocs": labels, "event": event}}, appendmat=False)
+    return path
+
+
+def write_set_7_3(path, data_uv, sfreq_hz=500.0):
+    """A .set of MATLAB 7.3, which is HDF5."""
+    n = data_uv.shape[1]
+    facts = {"nbchan": len(data_uv), "pnts": n, "trials": 1, "srate": sfreq_hz, "xmin": 0, "xmax": (n - 1) / sfreq_hz}
+    with h5py.File(path, "w", userblock_size=512) as file:
+        group = file.create_group("EEG")
+        group["data"] = data_uv.T
+        for key, value in facts.items():
+            group[key] = np.array([[float(value)]])
+        for i, name in enumerate(bids.CHANNELS):
+            file[f"#refs#/{i}"] = np.array([[ord(c)] for c in name], dtype=np.uint16)
+            file[f"#refs#/{i}"].attrs["MATLAB_class"] = np.bytes_("char")
+        references = [[file[f"#refs#/{i}"].ref] for i in range(len(data_uv))]
+        group.create_dataset("chanlocs/labels", data=np.array(references, dtype=h5py.ref_dtype))
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
     return path
 
 

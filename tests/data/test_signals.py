@@ -2,13 +2,12 @@
 
 import re
 
-import h5py
 import mne
 import numpy as np
 import pytest
 from clone import REPOSITORY
 from scipy.io import savemat
-from small_recordings import recording_uv, write_bdf_of, write_paused_bdf, write_set_of
+from small_recordings import recording_uv, write_bdf_of, write_paused_bdf, write_set_7_3, write_set_of
 
 from hbn import params
 from hbn.data import bids, cleaning, signals
@@ -118,20 +117,8 @@ def test_the_same_net_under_other_names_and_other_nets(tmp_path):
 
 
 def test_matlab_7_3_is_read(tmp_path):
-    data_uv, path = noise_uv(), tmp_path / "a.set"
-    with h5py.File(path, "w", userblock_size=512) as file:
-        group = file.create_group("EEG")
-        group["data"] = data_uv.T
-        for key, value in {"nbchan": 129, "pnts": 2000, "trials": 1, "srate": 500, "xmin": 0, "xmax": 3.998}.items():
-            group[key] = np.array([[float(value)]])
-        for i, name in enumerate(bids.CHANNELS):
-            file[f"#refs#/{i}"] = np.array([[ord(c)] for c in name], dtype=np.uint16)
-            file[f"#refs#/{i}"].attrs["MATLAB_class"] = np.bytes_("char")
-        references = [[file[f"#refs#/{i}"].ref] for i in range(129)]
-        group.create_dataset("chanlocs/labels", data=np.array(references, dtype=h5py.ref_dtype))
-    with open(path, "r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
-    np.testing.assert_array_equal(signals.read_signal(path).data_uv, data_uv)
+    data_uv = noise_uv()
+    np.testing.assert_array_equal(signals.read_signal(write_set_7_3(tmp_path / "a.set", data_uv)).data_uv, data_uv)
 
 
 def test_a_rate_is_the_whole_number_it_stands_for():
