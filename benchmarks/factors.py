@@ -51,7 +51,8 @@ def over_seeds(score: metrics.Score) -> metrics.Score:
 
     def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
         values = [score(y, one_seed) for one_seed in np.moveaxis(prediction, -1, 0)]
-        return None if None in values else float(np.mean(values))
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if len(known) == len(values) else None
 
     return mean
 

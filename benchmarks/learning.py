@@ -125,7 +125,7 @@ class Runs:
                 start_without_labels(network.eval(), self.p.challenge1, self.dataset, train, CPU)
             row = {"key": key, **dataclasses.asdict(cell), "seed": seed, "steps": steps}
             row |= {"pretraining_core_s": pretraining_s, "training_core_s": time.process_time() - begin}
-            found = outputs(network.eval(), self.dataset, self.test, CPU)
+            found = outputs(network.eval(), self.dataset, self.test, CPU)[:, :2].T
             row |= dict(zip(("predicted_s", "p_miss"), (x.astype(float).tolist() for x in found), strict=True))
             with open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -296,7 +296,7 @@ def factor_rows(runs: Runs, stride: int, seeds: range, p: params.Params) -> list
     """Scores of challenge 2 by each set of features, and gains of the encoders over the spectral ones."""
     dataset, size = dataclasses.replace(runs.dataset, windows=runs.dataset.windows[::stride]), p.model.size
 
-    def encoder(pretrained: bool, seed: int) -> nn.Module:
+    def encoder(pretrained: bool, seed: int) -> Encoder:
         return runs.network(Cell(pretrained=pretrained, size=size), seed)[0].encoder
 
     outside, predicted = factors.predictions(dataset, encoder, seeds, p.challenge2)
