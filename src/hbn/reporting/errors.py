@@ -8,11 +8,9 @@ from pathlib import Path
 
 from hbn.reporting.tables import markdown
 
-# What to do where the message does not say it after its first semicolon, by the beginning of the message.
+# What to do where the message itself does not say it (see ADVISES), by the beginning of the message.
 ADVICE = {
     # Parameters, files and machines.
-    "<path> cannot be written, the disk is full": "Make room: `dvc gc --workspace` deletes results of other commits, "
-    "and `.scratch` can be deleted. Run the same command again.",
     "<path> should hold a JSON object": "`git checkout` the file, or delete it and run the stage that makes it.",
     "<path> is not valid JSON": "`git checkout` the file, or delete it and run the stage that makes it.",
     "<path> is no table in UTF-8": "Save the table as UTF-8. If a stage made it, run the stage with `dvc repro -f`.",
@@ -53,21 +51,18 @@ ADVICE = {
     "<what> at step": "Lower `learning_rate` or `gradient_clip`, or look at the training items that the message lists.",
     "there is no <device>": "Set `exec.device` to `auto` or `cpu`.",
     "wrong numbers": "The GPU calculates wrongly. Set `exec.device` to `cpu`, and update its driver.",
-    "no answered contrast change trial": "Add contrastChangeDetection to `data.tasks`, or more participants.",
     # Deployment and predictions.
     "<path> holds no recording (files": "Give a folder with files that end with `_eeg.set` or `_eeg.bdf`.",
-    "<path> is no recording: give": "Give `.set` or `.bdf` files, or a folder with recordings.",
-    "<path> is shorter than one window": "Give a longer recording.",
     "no variant of <network> was accepted": "Raise `quantize.max_score_drop`, or add `fp32` to `quantize.variants`; "
     "`metrics/quantize.json` gives the reasons.",
     "a window is (<n_channels> channels": "Give a window of this shape to `Predictor`.",
     "the window holds NaN": "Remove what is not finite before you call `Predictor`.",
     "no window of a training participant": "Raise `data.n_participants`.",
     "the submission of <name>": "The network uses something that `submission.py` in the zip lacks: see Submitting.",
-    "<refused> of <paths> recordings": "The lines above name each recording and why; see the next section.",
+    "<path>: <problem>": "Do what the problem says; the next table lists the reasons for which a recording is refused.",
+    "<problems> of <paths> recordings": "The lines above name each recording and why; see the next table.",
     # Reports.
     "board.py knows only": "Leave the other arguments out.",
-    "<path> is not what dvc.lock records": "Run `dvc checkout` or `dvc repro`, or go to the commit that made the file.",
     "`<name>` failed": "The message of git or DVC follows; run that command by itself.",
     "dvc.lock is out of date": "Run `dvc repro` and commit.",
 }
@@ -99,6 +94,8 @@ GROUPS = {
 }
 ONE_RECORDING = "A recording is refused"
 PASSED_ON = "<error>"
+# Where a message goes on with what to do.
+ADVISES = re.compile(r"; |: (?=(?:run|give|get|add|make room|set) )")
 
 
 @dataclass(frozen=True)
@@ -117,11 +114,11 @@ class Error:
 
     @property
     def advice(self) -> str:
-        """What to do: as REASONS or ADVICE say, or else what the message says after its first semicolon."""
+        """What to do: as REASONS or ADVICE say, or else as the message itself goes on."""
         if self.reason:
             return REASONS.get(self.reason, "")
         known = (advice for start, advice in ADVICE.items() if self.message.startswith(start))
-        text = next(known, self.message.partition("; ")[2])
+        text = next(known, "".join(ADVISES.split(self.message, maxsplit=1)[1:]))
         return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
 
 
@@ -140,7 +137,7 @@ def listing(source: Path) -> str:
 
 def _code(error: Error) -> str:
     """The message as code in a table, up to what it says that one should do."""
-    first = error.message.partition("; ")[0]
+    first = ADVISES.split(error.message, maxsplit=1)[0]
     says_something = re.search("[a-z]{2}", re.sub("<[^>]*>", "", first))
     text = " ".join((first if says_something else error.message).split()).replace("|", "\\|")
     return f"`` {text} ``" if "`" in text else f"`{text}`"
