@@ -187,9 +187,7 @@ def _texts(node: ast.AST, function: ast.AST) -> list[str]:
         case ast.Constant(value=str(text)):
             return [text]
         case ast.JoinedStr(values=parts):
-            return [
-                "".join(part.value if isinstance(part, ast.Constant) else f"<{_label(part.value)}>" for part in parts)
-            ]
+            return ["".join(map(_part, parts))]
         case ast.IfExp(body=first, orelse=second):
             return _texts(first, function) + _texts(second, function)
         case ast.Name(id=name):
@@ -200,6 +198,11 @@ def _texts(node: ast.AST, function: ast.AST) -> list[str]:
             ]
             return _texts(before[-1], function) if before else []
     return []
+
+
+def _part(node: ast.AST) -> str:
+    """Text of an f-string, or the <name> of a value in it."""
+    return f"<{_label(node.value)}>" if isinstance(node, ast.FormattedValue) else str(ast.literal_eval(node))
 
 
 def _label(node: ast.AST) -> str:

@@ -92,6 +92,18 @@ def comparisons(root: Path) -> str:
     )
 
 
+def distributions(root: Path) -> str:
+    """How good the predicted distributions of response times are."""
+    rows = []
+    for name, one in read_json(root / "metrics/challenge1.json").get("distribution", {}).items():
+        covered = [_number(one[f"coverage_{percent}"]) for percent in (50, 80, 95)]
+        rows.append(
+            (summary.label(name), interval(one["crps_s"], digits=3), *covered, f"{_number(one['width_s_80'])} s")
+        )
+    titles = ("predictor", "CRPS, s", "in 50 %", "in 80 %", "in 95 %", "width of 80 %")
+    return markdown(titles, rows) if rows else "The results hold none yet."
+
+
 def deployed(root: Path) -> str:
     """Speed and size of the deployed networks."""
     speed = read_json(root / "metrics/benchmark.json")
@@ -113,6 +125,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "challenge1": challenge1,
     "challenge2": challenge2,
     "comparisons": comparisons,
+    "distributions": distributions,
     "deployed": deployed,
     "errors": lambda root: errors.listing(root / "src"),
 }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ COLOURS = {
     "other": ("#bc4c00", "#f0883e"),
 }
 INK, PAPER, FAINT, LINE, FILL, OURS, OTHER = (light for light, _ in COLOURS.values())
-STYLE = {
+STYLE: dict[Any, Any] = {
     **{"svg.hashsalt": "hbn", "svg.fonttype": "none", "font.size": 10, "axes.titlesize": 10, "legend.fontsize": 10},
     **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": FAINT},
     **{"figure.facecolor": PAPER, "axes.facecolor": PAPER, "legend.frameon": False, "axes.titlelocation": "left"},
@@ -198,8 +199,7 @@ def latency(root: Path) -> str:
     table = read_csv(root / INFERENCE)
     ms = {(row["network"], row["runtime"]): float(row["p50_ms"]) for row in table}
     best = {network: min(ms[key] for key in ms if key[0] == network) for network, _ in ms}
-    names = sorted(best, key=best.get)
-
+    names = sorted(best, key=lambda name: best[name])
     looks = {"ONNX Runtime": ("o", "full", 6), "PyTorch": ("s", "none", -14)}  # marker, filling, where its number is
 
     def draw(axes: Axes) -> None:
