@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from clone import REPOSITORY, Clone
@@ -70,6 +71,7 @@ def clone(built, tmp_path) -> Clone:
     for name in ("python", "../installed", "../installed-dev"):
         (environment / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         (environment / name).chmod(0o755)
+    (clone.root / ".venv/lib").symlink_to(Path(sys.prefix) / "lib")  # the type checker looks there
     return clone
 
 

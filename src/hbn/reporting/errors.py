@@ -208,6 +208,8 @@ def _part(node: ast.AST) -> str:
 def _label(node: ast.AST) -> str:
     """A short name for a value in a message."""
     match node:
+        case ast.Attribute(value=value, attr="__name__"):
+            return f"type of {_label(value)}"
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
         case ast.Call(args=[first, *_]) | ast.Subscript(value=first) | ast.BinOp(left=first):
