@@ -13,11 +13,15 @@ from hbn.files import HbnError
 from hbn.reporting import errors, lock
 from hbn.reporting.made_text import filled
 from hbn.reporting.pictures import COLOURS, MODEL, PICTURES, SCALP
+from hbn.reporting.repository import ignored
 
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix() for pattern in ("*.md", "docs/*.md") for path in REPOSITORY.glob(pattern)
 )
 MADE_BY = "out of date: run `make figures`"
+NAME_OF_FILE = re.compile(
+    r"(src|tests|benchmarks|docs|metrics|plots|sweeps|\.github)/[\w./-]+|[\w-]+\.(md|toml|yaml|cff|sh)|requirements[\w-]*\.txt"
+)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 
 
@@ -55,12 +59,11 @@ def test_links_lead_to_files_and_headings(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_files_parameters_and_targets_that_are_named_exist(page):
-    quoted = re.findall(r"`([^`\n]+)`", prose(page))
-    for name in quoted:
-        if re.fullmatch(r"(src|tests|benchmarks|docs|metrics|plots|sweeps)/[\w./-]+", name):
-            assert (REPOSITORY / name).exists(), name
-        if match := re.match(r"make ([a-z0-9]+)", name):
-            assert re.search(rf"^{match[1]}:", text("Makefile"), re.MULTILINE), name
+    targets = set(re.findall(r"^([a-z0-9]+):", text("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z0-9]+)", text(page), re.MULTILINE)) <= targets
+    for name in re.findall(r"`([^`\n]+)`", prose(page)):
+        if NAME_OF_FILE.fullmatch(name):
+            assert (REPOSITORY / name).exists() or ignored([name]), name
         section, _, key = name.partition(".")
         if section in params.Params.model_fields and re.fullmatch(r"[a-z_0-9]+( .*)?", key):
             fields = params.Params.model_fields[section].annotation.model_fields

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-PYTHONS = ("3.11.0", "3.12.0", "3.13.0")
+PYTHONS = ("3.11", "3.12", "3.13")
 # Declared for what they run or add, not imported by name.
 NOT_IMPORTED = {
     *("dvc", "dvc-s3", "gto", "uv", "ruff", "ty", "codespell", "pytest-xdist"),
@@ -52,7 +52,8 @@ def lock(file: str) -> list[Requirement]:
 
 def pins(file: str, python: str) -> dict[str, str]:
     """Package and version of the lines of a lock that hold for a version of Python on this system."""
-    environment = default_environment() | {"python_version": python.rpartition(".")[0], "python_full_version": python}
+    full = python if python.count(".") > 1 else f"{python}.0"
+    environment = default_environment() | {"python_version": full.rpartition(".")[0], "python_full_version": full}
     lines = [line for line in lock(file) if line.marker is None or line.marker.evaluate(environment)]
     names = [canonicalize_name(line.name) for line in lines]
     assert len(names) == len(set(names)), f"{file} names a package twice for Python {python}"
