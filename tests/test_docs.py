@@ -75,6 +75,21 @@ def test_made_parts_are_up_to_date(page):
     assert filled(text(page), REPOSITORY) == text(page), MADE_BY
 
 
+def test_make_figures_mends_what_is_out_of_date(workspace):
+    """In a copy without a model, so that the scalp maps stay as they are."""
+    for name in ("metrics", "plots", "benchmarks/results", "docs", "src"):
+        shutil.copytree(REPOSITORY / name, workspace / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "params.yaml", workspace)
+    stale = text("README.md").replace("| training mean |", "| stale |")
+    (workspace / "README.md").write_text(stale, encoding="utf-8")
+    (workspace / "docs/figures/pipeline.svg").unlink()
+    done = subprocess.run([sys.executable, "src/figures.py"], check=True, capture_output=True, text=True)
+    assert "README.md is written anew" in done.stdout
+    assert "docs/figures/scalp.svg stays as it is" in done.stdout
+    assert (workspace / "README.md").read_text(encoding="utf-8") == text("README.md")
+    assert (workspace / "docs/figures/pipeline.svg").read_text() == text("docs/figures/pipeline.svg")
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_up_to_date(name):
     """Compared as text; numbers may differ by rounding."""
