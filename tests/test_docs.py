@@ -1,12 +1,14 @@
 """README.md and docs/ are true: links lead somewhere, names exist, numbers and pictures are those of the results."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
 from clone import REPOSITORY
+from ruamel.yaml import YAML
 
 from hbn import params
 from hbn.files import HbnError
@@ -73,6 +75,28 @@ def test_files_parameters_and_targets_that_are_named_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_made_parts_are_up_to_date(page):
     assert filled(text(page), REPOSITORY) == text(page), MADE_BY
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_values_in_commands_and_settings_are_accepted(page):
+    """Those of commands that no test can run as well; of a sweep, the first value."""
+    yaml = YAML(typ="safe")
+    changes = [
+        dict(option.split("=", 1) for option in shlex.split(line, comments=True) if re.match(r"\w+\.\w+=", option))
+        for line in text(page).splitlines()
+        if line.startswith("dvc exp run ")
+    ]
+    changes += [
+        {f"{section}.{key}": value for section, keys in yaml.load(block).items() for key, value in keys.items()}
+        for block in re.findall(r"```yaml\n(.*?)```", text(page), re.DOTALL)
+    ]
+    for change in changes:
+        values = yaml.load(text("params.yaml"))
+        for name, value in change.items():
+            section, _, key = name.partition(".")
+            values[section][key] = yaml.load(re.sub(r"^(\w+),.*", r"\1", value)) if isinstance(value, str) else value
+        if change.get("model.size") != "nano":  # which docs/extending.md adds
+            params.Params.model_validate(values)
 
 
 def test_make_figures_mends_what_is_out_of_date(workspace):
