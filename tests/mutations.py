@@ -57,6 +57,7 @@ class Outcome:
     refusals: dict[str, str] = field(default_factory=dict)  # by stage
     broken: list[str] = field(default_factory=list)  # tracebacks
     arrays: dict[str, bytes] = field(default_factory=dict)  # preprocessed, by stem
+    signals_uv: dict[str, np.ndarray] = field(default_factory=dict)  # (T, C), the same as numbers
     rejected: set[str] = field(default_factory=set)
     trials: dict[str, list[dict]] = field(default_factory=dict)  # by stem
     windows: dict = field(default_factory=dict)  # metrics
@@ -244,7 +245,9 @@ def run(root: Path, p: params.Params) -> Outcome:
     outcome.refusals.pop("predict text", None)
     outcome.predicted = [row for item in json.loads(text or "[]") for row in item["rows"]]
     for path in sorted(Path("data/preprocessed/R1").glob("*/*.npy")):
-        outcome.arrays[path.name.removesuffix("_eeg.npy")] = path.read_bytes()
+        stem = path.name.removesuffix("_eeg.npy")
+        outcome.arrays[stem] = path.read_bytes()
+        outcome.signals_uv[stem] = np.load(path) * np.float32(read_json(path.with_suffix(".json"))["scale_uv"])
     if Path("data/preprocessed/R1/rejected.tsv").exists():
         outcome.rejected = {row["recording"] for row in read_tsv("data/preprocessed/R1/rejected.tsv")}
     if Path("metrics/windows/R1.json").exists():
@@ -282,7 +285,8 @@ def faults(healthy: Outcome, got: Outcome, name: str) -> tuple[str, list[str]]:
         if "\n" in text or not text or "MemoryError" in text or "Traceback" in text:
             wrong.append(f"{stage} refuses in other words than one line: {text[:300]!r}")
     data_stages = refused.keys() & {"fetch", "preprocess", "cache_windows"}
-    if name.startswith("sub-") and data_stages:
+    is_absent = "is a placeholder of" in refused.get("fetch", "")  # which stops fetch: it is to be brought first
+    if name.startswith("sub-") and data_stages and not is_absent:
         wrong.append(f"one file of a recording stops {refused}")
     if data_stages or got.broken:
         return "refused", wrong
@@ -309,7 +313,22 @@ def faults(healthy: Outcome, got: Outcome, name: str) -> tuple[str, list[str]]:
         return "same", wrong
     if not name.endswith((".set", ".fdt", ".bdf", "_channels.tsv")):
         wrong.append(f"{name} is no signal, and the signal is another one")
+    if n_changed := changed_channels(healthy.signals_uv[stem], got.signals_uv[stem]):
+        wrong.append(f"{n_changed} channels are other signals than before")
     return "samples", wrong
+
+
+def changed_channels(before_uv: np.ndarray, after_uv: np.ndarray) -> int:
+    """How many channels of (T, C) differ by more than a tenth where at most one does: a byte may change a channel.
+
+    Only seconds without a signal may have been added or taken away.
+    """
+    if before_uv.shape != after_uv.shape:
+        return before_uv.shape[1]
+    alive = before_uv.any(axis=1) & after_uv.any(axis=1)
+    difference_uv = np.median(np.abs(after_uv - before_uv)[alive], axis=0)
+    n = int((difference_uv > 0.1 * np.median(np.abs(before_uv[alive]), axis=0)).sum())
+    return n if n > 1 else 0
 
 
 def wrong_trials(healthy: Outcome, got: Outcome, stem: str, name: str) -> list[str]:

@@ -27,6 +27,7 @@ from hbn.files import HbnError, read_tsv
 
 RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
 CHECKED_SAMPLES = 2000  # of a recording without Cz
+LARGEST_UV = 1e12  # a larger sample is no voltage, and sums of its square may be infinite
 MAX_GAPS_S = 1200.0  # of missing time in a recording, which takes memory as samples do
 REFERENCE_NAMES = {"CZ", "E129", "VREF", "VERTEXREFERENCE"}  # of the electrode at the vertex, in capitals
 SCALP = re.compile(r"E\d+|EEG\d+|[A-H]\d+|(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(\d+|Z)")  # labels of electrodes
@@ -71,8 +72,11 @@ def read_signal(path: Path | str) -> Signal:
         for row, source in zip(data_uv, sources, strict=True):
             if source is not None:
                 spread(rows.row_uv(source), gaps, row)
-    if not np.isfinite(data_uv).all():
+    lowest_uv, highest_uv = float(data_uv.min()), float(data_uv.max())
+    if not np.isfinite([lowest_uv, highest_uv]).all():
         raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
+    if (largest_uv := max(highest_uv, -lowest_uv)) > LARGEST_UV:
+        raise unreadable(path, f"a sample has {largest_uv:.3g} uV: the file is damaged")
     if sources[-1] is None:
         _refuse_average(path.name, data_uv[:-1])
     return Signal(data_uv, whole_rate(sfreq_hz), gaps, mapped)
