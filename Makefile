@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro plots table report test lint types format campaign lock deps schema s3 clean
+.PHONY: help repro plots table report test lint format campaign lock deps schema s3 clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +31,11 @@ report: .venv/installed  ## Write what this branch changes since BASE=main to re
 test: lint  ## Set up, run the checks of `make lint` and the tests
 	pytest --numprocesses=2 --dist=loadscope
 
-lint: .venv/installed-dev  ## Check format, code and spelling
+lint: .venv/installed-dev  ## Check format, code, types and spelling
 	ruff format --check .
 	ruff check .
+	ty check --output-format concise --python .venv
 	git ls-files -z | xargs -0 codespell
-
-types: .venv/installed-dev  ## Check types; not yet clean, so no part of `make lint`
-	ty check --output-format concise --python "$$(python -c 'import sys; print(sys.prefix)')"
 
 format: .venv/installed-dev  ## Format the code and mend what ruff can mend
 	ruff format .

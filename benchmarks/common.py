@@ -1,7 +1,6 @@
 """What the benchmark scripts share: the library on the path, noise, timing, memory and the report."""
 
 import json
-import re
 import resource
 import sys
 from pathlib import Path
@@ -29,7 +28,8 @@ def peak_mb() -> float:
     """Largest resident memory of this process so far, in 10^6 bytes (pages of mapped files included)."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss of a Linux process starts at that of the process it was started from
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6  # in kB
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +147,7 @@ def two_processes(size: str, place: torch.device) -> dict:
     """The same by two processes that share the device: how fast, and with which losses."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    options = {"env": environment, "stdout": subprocess.PIPE, "text": True, "check": True}
+    options: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True, "check": True}
     done = subprocess.run([*command, "--shard", size, place.type], **options)
     return json.loads(done.stdout.splitlines()[-1])
 

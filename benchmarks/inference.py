@@ -62,7 +62,7 @@ def main(n_runs: int, peer: bool) -> None:
     # On a busy machine long calls are interrupted and short ones are not: the fastest runs are free of that.
     p10_ms = {key: float(np.percentile(times, 10)) for key, times in times_ms.items()}
     quiet_ms = {name: min(ms for (n, v), ms in p10_ms.items() if n == name and v != "onnx") for name in others}
-    result = {"ratio": eager_ms["EEGNeX"] / own_ms if peer else None}
+    result: dict[str, float | str | None] = {"ratio": eager_ms["EEGNeX"] / own_ms if peer else None}
     result |= {f"ratio_p10_{name}": ms / p10_ms[slower, chosen[slower]] for name, ms in quiet_ms.items()}
     result |= {f"ratio_{name}": ms / own_ms for name, ms in eager_ms.items()}
     result |= {f"ratio_{name}_onnx": p50_ms[name, "onnx"] / own_ms for name in others}

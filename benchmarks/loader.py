@@ -69,7 +69,7 @@ def main(n_recordings: int, duration_s: float, repeats: int, peer: bool) -> None
     per_core_s = {kind: median(values, "windows_per_core_s") for kind, values in measured.items()}
     first_s = {kind: median(values, "first_batch_s") for kind, values in measured.items()}
     peers = [kind for kind in kinds if kind != "ours"]
-    best, first = max(peers, key=rate.get, default=None), min(peers, key=first_s.get, default=None)
+    best, first = max(peers, key=rate.__getitem__, default=None), min(peers, key=first_s.__getitem__, default=None)
     peak_mb = {"cohort": median(measured["ours"], "peak_mb"), "grown": median(grown, "peak_mb")}
     result = {
         "ratio": rate["ours"] / rate[best] if best else None,
@@ -131,7 +131,12 @@ def write_cohort(root: Path, sources: list[Path], n: int, n_samples: int, p: par
     for i in range(n):
         name = f"sub-{i:05d}"
         link(sources[i % len(sources)], root / f"recordings/R1/{name}/{name}_task-RestingState.npy")
-        facts = {"recording": f"{name}_task-RestingState", "release": "R1", "participant_id": name, "run": ""}
+        facts: dict[str, str | float] = {
+            "recording": f"{name}_task-RestingState",
+            "release": "R1",
+            "participant_id": name,
+            "run": "",
+        }
         facts |= {"task": "RestingState", "samples": n_samples, "sfreq_hz": SFREQ_HZ, "scale_uv": SCALE_UV}
         rows.append(facts | {"sha256": ""})
         participants.append({"participant_id": name, "release": "R1", "split": "train"})

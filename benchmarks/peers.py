@@ -7,6 +7,8 @@ whitening.
 """
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -104,4 +106,4 @@ class Braindecode(_Peer):
         return fine.transpose(1, 2), h.transpose(1, 2)
 
 
-PEERS: dict[str, type[nn.Module]] = {"unet": UNet, "tcn": TCN, "braindecode": Braindecode}
+PEERS: dict[str, Callable[..., Any]] = {"unet": UNet, "tcn": TCN, "braindecode": Braindecode}

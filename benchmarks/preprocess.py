@@ -108,7 +108,7 @@ def relative_error(path: Path, new_hz: int, band: dict) -> float:
     """Largest relative RMS difference of a channel, away from the edges."""
     data_uv = np.load(path, allow_pickle=False)
     ours = cleaning.filter_and_resample(data_uv, SFREQ_HZ, new_hz, **band)
-    theirs = mne_chain(as_raw(data_uv), new_hz, band).get_data()
+    theirs = np.asarray(mne_chain(as_raw(data_uv), new_hz, band).get_data())
     edge = min(round(EDGE_S * new_hz), ours.shape[1] // 3)
     inner = slice(edge, -edge)
     power = np.mean(theirs[:, inner] ** 2, axis=1)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import common
 from ruamel.yaml import YAML
@@ -40,7 +41,7 @@ def main(n_recordings: int, resting_cycles: int) -> None:
         workspace(root / "source", "simulated://{release}", n_recordings, resting_cycles, workers=2)
         stage(root / "source", "fetch")
         url = str(root / "source/data/raw/{release}")
-        runs = []
+        runs: list[dict[str, Any]] = []
         for n in (max(1, n_recordings // 3), n_recordings):
             workspace(root / str(n), url, n, resting_cycles, workers=1)
             runs.append({name: stage(root / str(n), name) for name in STAGES})

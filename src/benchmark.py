@@ -13,6 +13,7 @@ counts. All take turns, so that a busy moment of the machine meets all of them.
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from hbn.deploy import export, runtime, speed, timing
 from hbn.files import read_json, write_csv, write_json
@@ -33,7 +34,7 @@ def main(p) -> None:
     export.write(export.export(reference, SHAPE), REFERENCE)
 
     paths = {("reference", "onnx"): REFERENCE}
-    modules = {("reference", "pytorch"): reference}
+    modules: dict[timing.Key, nn.Module] = {("reference", "pytorch"): reference}
     for name in NETWORKS:
         paths |= {(name, v): runtime.FOLDER / name / f"{v}.onnx" for v in verdicts[name] if v != "pytorch"}
         modules[name, "pytorch"], _ = inference.load_network(f"models/{name}.pt", made_by=name)

@@ -76,7 +76,7 @@ def plan_of(source: Source, transfer: Transfer, release: str, data) -> Plan:
 
 def tell_time(release: str, source: Source, absent: list[str], transfers: int) -> None:
     """Log how long the transfer from a bucket will take, by the beginnings of a few files fetched at once."""
-    sizes = {path: source.size(path) for path in absent if source.size(path)}
+    sizes = {path: n_bytes for path in absent if (n_bytes := source.size(path))}
     if not sizes or not (measured := source.rate(list(sizes), transfers)):
         return
     bytes_per_s, n_bytes = measured
@@ -91,7 +91,7 @@ def report(release: str, where: str, plan: Plan, manifest: list[dict], source: S
     """Counts, what is not used and why, and the source's own facts."""
     facts = source.facts(list(plan.recordings))
     for name, value in facts.get("ceiling", {}).items():
-        log.info("ceiling of %s: %.3f", name, value)
+        log.info("ceiling of %s: %s", name, "undefined" if value is None else f"{value:.3f}")
     write_json(
         f"metrics/fetch/{release}.json",
         {

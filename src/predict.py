@@ -89,7 +89,7 @@ def show(item: RecordingPredictions, trial_offset_s: float) -> None:
     if not item.has_trials:
         print(NO_TRIAL.format(trial_offset_s))
     head = f"{'target at':>10} {'side':>6} {'true RT':>8}" if item.has_trials else f"{'window at':>10}"
-    print(f"\n{head} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
+    print(f"\n{head} {'RT':>6} {'80 % interval':>15} {'P(no response)':>15} {'P(correct)':>11}")
     for row in item.rows:
         print(f"{place(row)} {values(row)}")
     print(f"\nFactors, mean over {item.n_windows} windows with a signal:")
@@ -109,7 +109,8 @@ def values(row: dict) -> str:
     """What is predicted, or why nothing is."""
     if row["not_used"]:
         return f"  no prediction: {row['not_used']}"
-    return f"{row['rt_s']:>4.2f} s {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
+    interval = f"{row['rt_low_s']:.2f} to {row['rt_high_s']:.2f} s"
+    return f"{row['rt_s']:>4.2f} s {interval:>15} {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ def schema(text: str) -> dict:
     """JSON schema of params.yaml, whose content `text` describes the keys by the comments above them."""
     content = params.Params.model_json_schema()
     about = comments(text)
-    for section, field in params.Params.model_fields.items():
-        properties = content["$defs"][field.annotation.__name__]["properties"]
+    for section, reference in content["properties"].items():
+        properties = content["$defs"][Path(reference["$ref"]).name]["properties"]
         for key, rule in properties.items():
             # Both training stages have the same keys, described once.
             if description := about.get(f"{section}.{key}") or about.get(f"pretrain.{key}"):

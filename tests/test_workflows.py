@@ -32,7 +32,7 @@ def test_hooks_run_tools_of_the_environment():
     tools = [hook["entry"].split()[0] for hook in repo["hooks"]]
     assert {Path(tool).parent.as_posix() for tool in tools} == {".venv/bin"}
     lint = (REPOSITORY / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
-    assert {"ruff", "codespell"} <= {Path(tool).name for tool in tools} & set(re.findall(r"[a-z]+", lint))
+    assert {"ruff", "ty", "codespell"} <= {Path(tool).name for tool in tools} & set(re.findall(r"[a-z]+", lint))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

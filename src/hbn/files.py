@@ -8,9 +8,10 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 CELL = re.compile(
@@ -24,7 +25,7 @@ class HbnError(Exception):
 
 
 @contextmanager
-def atomic(path: Path | str, durable: bool = True) -> Iterator[Path]:
+def atomic(path: Path | str, durable: bool = True) -> Generator[Path]:
     """Yield a temporary name beside `path`; what the block writes there becomes `path` only if it succeeds.
 
     An output of another stage may be a read-only hardlink into the DVC cache, so files are
@@ -264,8 +265,7 @@ def _cells(line: str) -> list[str]:
     if '"' not in line:
         return [cell.strip() for cell in line.split("\t")]
     cells, end = [], -1
-    while end < len(line):
-        match = CELL.match(line, end + 1)
+    while end < len(line) and (match := CELL.match(line, end + 1)):
         quoted, literal = match.groups()
         cells.append((literal if quoted is None else quoted.replace('""', '"')).strip())
         end = match.end()
@@ -281,7 +281,7 @@ def _write_table(path: Path | str, rows: Iterable[dict], columns: list[str], del
         writer.writerows({k: missing if v is None else v for k, v in row.items()} for row in rows)
 
 
-def _rounded(content: object) -> object:
+def _rounded(content: Any) -> Any:
     """Round every float to six significant digits, so that reviews show changes that matter."""
     if isinstance(content, dict):
         return {key: _rounded(value) for key, value in content.items()}

@@ -18,7 +18,8 @@ from hbn.stage import end_with
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 10  # for the scheduler's first answer
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> list[Result]:
@@ -73,7 +74,7 @@ def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
     # It travels as code, and the job packed: neither the scheduler nor a new worker has this library.
     def call(job: bytes):
         if getattr(sys, "hbn_code", None) != code:  # a new worker, or one that another checkout or an earlier run used
-            sys.hbn_code = code
+            setattr(sys, "hbn_code", code)  # noqa: B010
             sys.path[:] = [code[0], *(path for path in sys.path if path != code[0])]
             for name in [name for name in sys.modules if name.partition(".")[0] == "hbn"]:
                 del sys.modules[name]

@@ -144,7 +144,7 @@ class EventWeights(Section):
 
 
 class Pretrain(Training):
-    excluded_tasks: Annotated[list[Literal[EVENT_TASKS]], AfterValidator(_distinct)]
+    excluded_tasks: Annotated[list[Literal[EVENT_TASKS]], AfterValidator(_distinct)]  # ty: ignore[invalid-type-form]
     event_sd_s: Positive
     around_events: Fraction
     weights: EventWeights

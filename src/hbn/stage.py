@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +58,7 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def alone(script: str) -> Iterator[None]:
+def alone(script: str) -> Generator[None]:
     """End when the `dvc` that started this ends, and wait until no other process of this checkout runs `script`.
 
     A killed `dvc` would leave its script running. The next `dvc repro` starts another beside it, or takes the

@@ -256,7 +256,7 @@ def interpolation_weights(bads: tuple[str, ...]) -> np.ndarray:
     units.set_montage(bids.MONTAGE)
     units.info["bads"] = list(bads)
     units.interpolate_bads(reset_bads=True, verbose="ERROR")
-    return units.get_data(picks=list(bads)).astype(np.float32)
+    return np.asarray(units.get_data(picks=np.array(bads)), dtype=np.float32)
 
 
 def average_reference(data_uv: np.ndarray) -> np.ndarray:

@@ -94,7 +94,11 @@ def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf,
     if short := [number for number, row in enumerate(rows, start=1) if None in row.values()]:
         raise UnusableRecording("events_unreadable", f"{path}: row {short[0]} has fewer cells than the header")
     onsets_s = _onsets_s(
-        [row["onset"] for row in rows], [row.get("sample", "n/a") for row in rows], path, duration_s, gaps_s
+        [row["onset"] or "n/a" for row in rows],
+        [row.get("sample") or "n/a" for row in rows],
+        path,
+        duration_s,
+        gaps_s,
     ).tolist()
     return [
         Event(onset_s, row["value"] or "n/a", row.get("feedback") or "n/a")

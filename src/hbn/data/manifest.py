@@ -28,7 +28,7 @@ def write_manifest(root: Path, files: list[dict], selection: list[dict]) -> None
 
 def read_manifest(root: Path, made_by: str) -> dict[str, str]:
     """MD5 of every file of a release by path."""
-    return {row["path"]: row["md5"] for row in read_tsv(existing(root / MANIFEST, made_by))}
+    return {str(row["path"]): str(row["md5"]) for row in read_tsv(existing(root / MANIFEST, made_by))}
 
 
 def label_of(description: Path) -> str:

@@ -3,9 +3,10 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hbn.data.bids import FACTORS
 from hbn.files import HbnError, read_tsv
@@ -14,6 +15,7 @@ PLAIN = re.compile(r"[FM]|[+-]?[0-9.]+([eE][+-]?[0-9]+)?")  # as HBN writes sexe
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 OLDEST_YEARS = 120
 AT_MOST_NAMED = 3  # participants in one remark
+Value = TypeVar("Value", str, float)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def read_participants(root: Path | str, release: str, used: Iterable[str] | None
 
 
 def parse_participants(
-    table: list[dict[str, str]], where: str, release: str, used: Iterable[str]
+    table: Sequence[Mapping[str, str | None]], where: str, release: str, used: Iterable[str]
 ) -> tuple[list[Participant], list[str]]:
     """Participants in `used` of a table, in its order, and remarks on what was not plain about them.
 
@@ -52,7 +54,7 @@ def parse_participants(
     columns = set().union(*rows.values())
     absent = [column for column in ("sex", "age", *FACTORS) if column not in columns] if rows else []
 
-    def understood(row: dict[str, str], column: str, meaning) -> str | float | None:
+    def understood(row: dict[str, str], column: str, meaning: Callable[[str], Value | None]) -> Value | None:
         text = row.get(column, "n/a")
         value = meaning(text)
         if text != "n/a" and (value is None or not PLAIN.fullmatch(text)):
@@ -62,13 +64,14 @@ def parse_participants(
     found = []
     for name, row in rows.items():
         factors = {factor: understood(row, factor, _number) for factor in FACTORS}
+        known = {factor: value for factor, value in factors.items() if value is not None}
         found.append(
             Participant(
                 participant_id=name,
                 release=release,
                 sex=understood(row, "sex", lambda text: SEXES.get(text.lower())),
                 age_years=understood(row, "age", _age_years),
-                factors=None if None in factors.values() else factors,
+                factors=known if len(known) == len(factors) else None,
             )
         )
     said = [f"{where} has no column {column}: it counts as unknown for everyone" for column in absent]
@@ -80,7 +83,7 @@ def parse_participants(
     return found, said
 
 
-def participant_ids(table: list[dict[str, str]], where: str) -> list[str]:
+def participant_ids(table: Sequence[Mapping[str, str | None]], where: str) -> list[str]:
     """The id of each row, which may be empty; HbnError without a column of them."""
     rows = list(map(_tidy, table))
     if rows and "participant_id" not in rows[0]:
@@ -88,7 +91,7 @@ def participant_ids(table: list[dict[str, str]], where: str) -> list[str]:
     return [row["participant_id"] for row in rows]
 
 
-def _tidy(row: dict[str | None, str | None]) -> dict[str, str]:
+def _tidy(row: Mapping[str, str | None]) -> dict[str, str]:
     """Cells without blanks around them, by the column's name in lower case; those of a short row are empty."""
     return {name.strip().lower(): (cell or "").strip() for name, cell in row.items() if name is not None}
 

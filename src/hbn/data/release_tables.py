@@ -39,8 +39,8 @@ class ReleaseTables:
         window_samples, stride_samples = samples(p.window_s, sfreq_hz), samples(p.stride_s, sfreq_hz)
         self.recordings.append(row)
         at = [None if np.isnan(event.onset_s) else samples(event.onset_s, sfreq_hz) for event in table]
-        marks = [i for i, event in enumerate(table) if event.value == "boundary"]
-        boundaries = [(at[i], at[i]) for i in marks if at[i] is not None and at[i] < n_samples]
+        marks = [sample for sample, event in zip(at, table, strict=True) if event.value == "boundary"]
+        boundaries = [(mark, mark) for mark in marks if mark is not None and mark < n_samples]
         dead = [(begin, end) for begin, end in dead]
         breaks = sorted([*boundaries, *dead])
         self.breaks += [(number, *stretch) for stretch in breaks]

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ def problem_of(path: Path) -> str:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path) -> Generator[None]:
     """UnusableRecording for a file that is not there, and for whatever its reader raises."""
     refuse_absent(path)
     try:
@@ -237,7 +237,7 @@ def _set_layout(path: Path) -> tuple[list[str], float, np.ndarray | Path]:
 
 def _check_span(path: Path, header: dict[str, Any], n_samples: int, sfreq_hz: float) -> None:
     """The header states the recording's span in s as well: a wrong rate shows in it."""
-    span = [header.get(key) for key in ("xmin", "xmax")]
+    span: list[Any] = [header.get(key) for key in ("xmin", "xmax")]
     if not all(isinstance(value, int | float) and np.isfinite(value) for value in span):
         return
     stated_s, actual_s = span[1] - span[0], (n_samples - 1) / sfreq_hz

@@ -70,7 +70,7 @@ class WindowCache:
         path, offset = self._layout(recording, window.shape[1])
         with open(path, "rb", buffering=0) as file:
             file.seek(offset + start * window.strides[0])
-            if file.readinto(window) != window.nbytes:
+            if file.readinto(window.data) != window.nbytes:
                 raise HbnError(f"{path} ends before sample {start + len(window)}; run `dvc repro assemble`")
 
     def _layout(self, recording: int, n_channels: int) -> tuple[Path, int]:

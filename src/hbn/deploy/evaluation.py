@@ -89,7 +89,7 @@ def judge(test: TestSet, reference: np.ndarray, output: np.ndarray, max_score_dr
         # Further digits are rounding errors of the arithmetic, which differ between machines.
         drops[name] = {bound: round(value, 5) for bound, value in interval.items()}
     lost = {name: drop["value"] for name, drop in drops.items() if drop}
-    worst = max(lost, key=lost.get)
+    worst = max(lost, key=lost.__getitem__)
     row = {"accepted": lost[worst] <= max_score_drop, "scores": test.scores(output), "drop": drops}
     if not row["accepted"]:
         row["reason"] = f"loses {lost[worst]:.3g} of {worst}, the limit is {max_score_drop:g}"

@@ -11,8 +11,9 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,6 +53,7 @@ def export(network: nn.Module, shape: tuple[int, int], dtype: torch.dtype = torc
             output_names=["output"],
             dynamic_shapes=({0: "batch"},),
         )
+    assert program is not None  # it is with dynamo
     return program.model_proto
 
 
@@ -90,7 +92,7 @@ def int8(
     With windows (N, C, T) for calibration, activations have fixed ranges that hold `percentile` of
     the values seen (static), without they are measured at each call (dynamic). The spectrum of
     the factors' network stays in floating point, for its bands differ by orders of magnitude, and
-    so do the small read-outs. What is left in float32 is stored as float16.
+    so do the small read-outs and the repair of bad channels. What is left in float32 is stored as float16.
     """
     inside = {node.name for node in graph.graph.node if node.op_type == "MatMul" and "encoder" in _scopes(node)}
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -98,8 +100,10 @@ def int8(
         onnx.save(graph, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         folded = onnx.load(prepared)
-        products = sorted({node.name for node in folded.graph.node} & inside)
-        settings = {
+        constants = {constant.name for constant in folded.graph.initializer}
+        layers = {node.name for node in folded.graph.node if node.input[1:2] and node.input[1] in constants}  # x @ W
+        products = sorted(layers & inside)
+        settings: dict[str, Any] = {
             **{"op_types_to_quantize": ["MatMul"], "nodes_to_quantize": products},
             **{"per_channel": True, "weight_type": quantization.QuantType.QInt8},
         }
@@ -142,13 +146,13 @@ class _Windows(quantization.CalibrationDataReader):
     def __init__(self, x_uv: np.ndarray):
         self._batches: Iterator = iter(np.array_split(x_uv, -(-len(x_uv) // 32)))
 
-    def get_next(self) -> dict | None:
+    def get_next(self) -> dict | None:  # ty: ignore[incompatible-method-override]  # None ends it
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Silence the exporter and the quantiser, which log every node and print; errors still raise."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

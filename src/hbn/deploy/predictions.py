@@ -17,8 +17,10 @@ from hbn.files import HbnError
 
 BATCH = 64  # windows at once
 SUFFIXES = tuple(f"_eeg{suffix}" for suffix in bids.EEG_SUFFIXES)  # of recordings in a folder
+OUTPUTS = ("rt_s", "rt_low_s", "rt_high_s", "p_miss", "p_correct")  # of a window, as in Prediction
 COLUMNS = [
-    *("participant_id", "recording", "target_s", "window_s", "side", "true_rt_s", "rt_s", "p_miss", "p_correct"),
+    *("participant_id", "recording", "target_s", "window_s", "side", "true_rt_s"),
+    *OUTPUTS,
     *(f"window_{factor}" for factor in FACTORS),
     "not_used",
 ]
@@ -135,8 +137,8 @@ def contrast_trials(path: Path, duration_s: float, gaps_s: events.Gaps) -> tuple
 
 
 def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (N, 3) and (N, 4) for the windows of (C, T) that begin at `starts` (N,)."""
-    trials, factors = [np.zeros((0, 3))], [np.zeros((0, len(FACTORS)))]
+    """Predictions (N, 5) and (N, 4) for the windows of (C, T) that begin at `starts` (N,)."""
+    trials, factors = [np.zeros((0, len(OUTPUTS)))], [np.zeros((0, len(FACTORS)))]
     for i in range(0, len(starts), BATCH):
         windows = [data_uv[:, start : start + predictor.window_samples] for start in starts[i : i + BATCH]]
         trial, factor = predictor.batch(np.stack(windows))
@@ -146,7 +148,7 @@ def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarra
 
 
 def _outputs(trial: np.ndarray, factors: np.ndarray) -> dict[str, float]:
-    values = dict(zip(("rt_s", "p_miss", "p_correct"), map(float, trial[:3]), strict=True))
+    values = dict(zip(OUTPUTS, map(float, trial), strict=True))
     return values | {f"window_{name}": float(value) for name, value in zip(FACTORS, factors, strict=True)}
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -26,7 +27,7 @@ def measure(paths: dict[Key, Path], modules: dict[Key, nn.Module], p) -> tuple[R
     """
     single, many, rows, operators = {}, {}, {}, {}
     shapes = {
-        network: SHAPE if network == "reference" else window_shape(module.encoder)
+        network: SHAPE if network == "reference" else window_shape(cast(Encoder, module.encoder))
         for (network, _), module in modules.items()
     }
     for key, path in paths.items():

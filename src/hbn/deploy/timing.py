@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def latencies_ms(
 
 
 @contextmanager
-def one_cpu() -> Iterator[None]:
+def one_cpu() -> Generator[None]:
     """Keep this thread on one CPU, where the system allows it (Linux)."""
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -131,11 +131,11 @@ def operators_us(path: Path, n_runs: int = 100) -> list[tuple[str, float]]:
         for _ in range(n_runs):
             call(x_uv)
         events = json.loads(Path(session.end_profiling()).read_text())
-    spent = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"] / n_runs
-    return spent.most_common(10)
+    return sorted(spent.items(), key=lambda item: item[1], reverse=True)[:10]
 
 
 def noise_uv(batch_size: int, shape: tuple[int, int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -44,7 +45,7 @@ def changed_scores(diff: dict) -> list[dict]:
     return rows
 
 
-def verdict(name: str, old: object, new: object) -> str:
+def verdict(name: str, old: Any, new: Any) -> str:
     """'better' or 'worse', '' where the score has no direction."""
     sign = direction(name)
     if not sign or not all(isinstance(value, int | float) for value in (old, new)):

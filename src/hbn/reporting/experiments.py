@@ -1,5 +1,7 @@
 """Experiments and commits with the scores that tell them apart, from `dvc exp show`."""
 
+from typing import Any
+
 from hbn.reporting.repository import dvc_json
 from hbn.scoring.names import direction
 
@@ -54,7 +56,7 @@ def _parameters(data: dict) -> dict[str, object]:
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
-def _value(content: dict, key: str) -> float | None:
+def _value(content: Any, key: str) -> float | None:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content

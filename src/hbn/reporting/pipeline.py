@@ -72,7 +72,7 @@ def drawing(followers: Followers) -> str:
             f'<text x="{middle}" y="{y + 17}" font-size="13">{escape(name)}</text>'
             f'<text x="{middle}" y="{y + 32}" font-size="10">{escape(_short(releases[name]))}</text></g>'
         )
-    order = escape(", ".join(sorted(after, key=columns.get)))
+    order = escape(", ".join(sorted(after, key=columns.__getitem__)))
     return f'<svg viewBox="{box}" role="img" aria-label="The stages in their order: {order}">{"".join(parts)}</svg>'
 
 

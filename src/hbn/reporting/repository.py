@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from hbn.files import HbnError
 
@@ -22,7 +23,7 @@ def dvc(*arguments: str) -> str:
     return _run(sys.executable, "-m", "dvc", *arguments).decode()
 
 
-def dvc_json(*arguments: str) -> dict | list:
+def dvc_json(*arguments: str) -> Any:
     """What a DVC command with `--json` answers; nothing to say is {}."""
     return json.loads(dvc(*arguments, "--json") or "{}")
 

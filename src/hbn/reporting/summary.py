@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -43,7 +44,7 @@ def forest(metrics: Path) -> list[dict]:
     for panel in PANELS:
         file = metrics / f"{panel.file}.json"
         tests = read_json(file).get("test", {}) if file.exists() else {}
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"label": label(name), "kind": "baseline" if name in BASELINES else "network", **by_score[panel.score]}
             for name, by_score in sorted(tests.items(), key=lambda item: _order(item[0]))
             if by_score.get(panel.score)

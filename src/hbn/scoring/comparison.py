@@ -62,7 +62,7 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
     Source: Holm, A simple sequentially rejective multiple test procedure (1979).
     """
     corrected, largest = {}, 0.0
-    for rank, name in enumerate(sorted(p_values, key=p_values.get)):
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
         corrected[name] = largest
     return corrected

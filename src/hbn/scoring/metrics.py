@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn import metrics as sk
 
-Score = Callable[..., float]
+Score = Callable[..., float | None]  # None where it is undefined
 
 
 def nrmse(y: np.ndarray, prediction: np.ndarray) -> float | None:
@@ -77,8 +77,8 @@ def difference(score: Score) -> Score:
     """By how much `score` of a first prediction exceeds that of a second, on the same rows: (y, first, second)."""
 
     def paired(y: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
-        values = score(y, first), score(y, second)
-        return None if None in values else values[0] - values[1]
+        of_first, of_second = score(y, first), score(y, second)
+        return None if of_first is None or of_second is None else of_first - of_second
 
     return paired
 
@@ -88,7 +88,8 @@ def mean_over_columns(score: Score) -> Score:
 
     def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
         values = [score(a, b) for a, b in zip(y.T, prediction.T, strict=True)]
-        return None if None in values else float(np.mean(values))
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if len(defined) == len(values) else None
 
     return mean
 

@@ -23,7 +23,9 @@ from hbn.simulator.people import EXPONENT, rng_of
 HIGHPASS_HZ = 0.25  # half amplitude of MNE's 0.5 Hz high-pass
 
 
-def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws: int = 1500) -> dict[str, float]:
+def ceiling(
+    trials: list[tuple[float | None, str]], p: params.Simulator, n_draws: int = 1500
+) -> dict[str, float | None]:
     """What ideal observers of challenge 1's window reach: Pearson r and NRMSE of response time, AUROC of misses.
 
     They know how an average participant's EEG is made: topographies and time courses of the ramp
@@ -45,7 +47,7 @@ def ceiling(trials: list[tuple[float | None, str]], p: params.Simulator, n_draws
 
 def observer_scores(
     trials: list[tuple[float | None, str]], p: params.Simulator, n_draws: int, modulation: Callable
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Scores of the ideal observer of a world in which presses modulate motor rhythms by `modulation`."""
     rng = rng_of(p.seed, "ceiling")
     sfreq_hz, n = 50.0, 100

@@ -200,7 +200,7 @@ def _fast(n: int) -> int:
     return 2 * scipy.fft.next_fast_len(-(-n // 2), real=True)
 
 
-def _bump(time_s: np.ndarray, at_s: float, sd_s: float) -> np.ndarray:
+def _bump(time_s: np.ndarray, at_s: float | np.floating, sd_s: float) -> np.ndarray:
     return np.exp(-0.5 * ((time_s - np.float32(at_s)) / np.float32(sd_s)) ** 2)
 
 

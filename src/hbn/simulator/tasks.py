@@ -70,7 +70,7 @@ def file_blocks(p: params.Simulator, one: Person, recording: Recording) -> list[
     """
     blocks = [Block(recording, event_table(p, one, recording))]
     if has_copy_of_next(p.seed, recording):
-        after = Recording(recording.participant_id, recording.task, recording.run + 1)
+        after = Recording(recording.participant_id, recording.task, (recording.run or 1) + 1)
         blocks.append(Block(after, event_table(p, one, after)))
     rng = rng_of(p.seed, recording.participant_id, recording.column, "file")
     share, task = RUNS_ON.get(recording.task, (0.0, ""))
@@ -100,11 +100,11 @@ def event_table(p: params.Simulator, one: Person, recording: Recording) -> list[
     rng = rng_of(p.seed, one.participant_id, recording.column, "events")
     rows = [{"onset_s": 0.0, "value": "9999" if recording.task in MOVIES_S else "break cnt"}]
     if recording.task == CONTRAST_CHANGE:
-        rows += contrast_block(p.seed, one, recording.run, p.lead_in_s, rng)
+        rows += contrast_block(p.seed, one, recording.run or 1, p.lead_in_s, rng)
     elif recording.task == "RestingState":
         rows += resting(p.lead_in_s, p.resting_cycles)
     elif recording.task == "surroundSupp":
-        rows += surround_suppression(recording.run, p.lead_in_s, rng)
+        rows += surround_suppression(recording.run or 1, p.lead_in_s, rng)
     elif recording.task == "symbolSearch":
         rows[0]["value"] = before_search(one, rng)
         rows += symbol_search(p.seed, one, p.lead_in_s, p.search_s, rng)

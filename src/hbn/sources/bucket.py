@@ -6,7 +6,7 @@ chain of AWS, and asks for what obstore does not show.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -156,7 +156,7 @@ class Bucket:
         return keys | {"expires_at": datetime.now(UTC) + CREDENTIALS_FOR}
 
     @contextmanager
-    def _refusals(self, key: str) -> Iterator[None]:
+    def _refusals(self, key: str) -> Generator[None]:
         """Turn what the clients raise into Passing or HbnError."""
         from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
         from botocore.parsers import ResponseParserError

@@ -96,7 +96,7 @@ def _why_odd(path: str) -> str:
     return "not named sub-ID_task-TASK[_run-N]_... with its folder's ID"
 
 
-def make_plan(release: str, data, listing: Listing, table: list[dict[str, str]]) -> Plan:
+def make_plan(release: str, data, listing: Listing, table: list[dict[str, str | None]]) -> Plan:
     """Choose participants and recordings by the section `data` of the parameters.
 
     `table` is participants.tsv, which only says who belongs to the release; which files exist, the listing says.
@@ -194,7 +194,7 @@ def balanced(people: list[Participant]) -> list[str]:
         stratum = (group, one.sex or "n/a")
         keys[one.participant_id] = (places[stratum], *stratum)
         places[stratum] += 1
-    return sorted(keys, key=keys.get)
+    return sorted(keys, key=keys.__getitem__)
 
 
 def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: list[str]) -> None:
@@ -202,7 +202,8 @@ def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: lis
 
     HbnError if the disk cannot hold it.
     """
-    total = "size known once made" if None in sizes.values() else f"{sum(sizes.values()) / 1e9:.3f} GB"
+    known = [n for n in sizes.values() if n is not None]
+    total = f"{sum(known) / 1e9:.3f} GB" if len(known) == len(sizes) else "size known once made"
     n_bytes = sum(sizes[path] or 0 for path in absent)
     free = shutil.disk_usage(existing(".")).free
     log.info(
@@ -249,7 +250,9 @@ def _hint(unused: dict[str, str]) -> str:
     return f"; not used: {'; '.join(reasons)}" if reasons else ""
 
 
-def _called_available(ids: list[str], table: list[dict[str, str]], listing: Listing, tasks: list[str]) -> list[str]:
+def _called_available(
+    ids: list[str], table: list[dict[str, str | None]], listing: Listing, tasks: list[str]
+) -> list[str]:
     listed = {one.participant_id for one in listing.recordings}
     present = {(one.participant_id, one.column) for one in listing.recordings}
     return [

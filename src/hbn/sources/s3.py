@@ -236,7 +236,8 @@ def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
     size of the parts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html.
     """
     in_parts = MD5_OF_PARTS.fullmatch(etag)
-    sizes = [mib << 20 for mib in PART_MIB if in_parts and int(in_parts[1]) == -(-n_bytes // (mib << 20))]
+    n_parts = int(in_parts[1]) if in_parts else None
+    sizes = [mib << 20 for mib in PART_MIB if n_parts == -(-n_bytes // (mib << 20))]
     whole, parts = _md5(), [[] for _ in sizes]
     file.seek(0)
     for offset in range(0, n_bytes, 1 << 20):  # a divisor of every size
@@ -250,7 +251,7 @@ def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
         return whole.hexdigest(), [whole.hexdigest()]
     joined = [_md5(b"".join(part.digest() for part in own)) for own in parts]
     unusual = ["unknown, for parts of this size are unusual"] if in_parts and not sizes else []
-    return whole.hexdigest(), [f"{one.hexdigest()}-{in_parts[1]}" for one in joined] + unusual
+    return whole.hexdigest(), [f"{one.hexdigest()}-{n_parts}" for one in joined] + unusual
 
 
 def _empty(file: io.FileIO, progress: Callable[[int], None]) -> None:

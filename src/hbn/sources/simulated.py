@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -67,14 +68,14 @@ class SimulatedSource:
         return None
 
     def fingerprint(self, path: str) -> str:
-        return digest([self.key, path, self.metadata.fingerprint(self._origin(path)) if self.metadata else None])
+        return digest([self.key, path, self.metadata and self.metadata.fingerprint(_origin(self.metadata, path))])
 
     def checksum(self, path: str) -> None:
         return None
 
     def check(self, path: str) -> None:
         if self.metadata:
-            self.metadata.check(self._origin(path))
+            self.metadata.check(_origin(self.metadata, path))
 
     def rate(self, paths: list[str], n_threads: int) -> None:
         return None
@@ -89,7 +90,7 @@ class SimulatedSource:
             self._write_events(path, destination, progress)
         elif path == "dataset_description.json":
             write_json(destination, self._description())
-        elif self.metadata and path.endswith("_eeg.json") and self._rate_of(path) != self.p.sfreq_hz:
+        elif self.metadata and path.endswith("_eeg.json") and _rate_of(self.metadata, path) != self.p.sfreq_hz:
             write_json(destination, read_json(self.metadata.root / path) | {"SamplingFrequency": self.p.sfreq_hz})
         elif self.metadata:
             self.metadata.write(path, destination, progress)
@@ -110,7 +111,8 @@ class SimulatedSource:
             if one.task == CONTRAST_CHANGE:
                 trials += [(t["rt_s"], t.get("hand", "left")) for t in tasks.trials_of(self.events(one))]
         names = sorted({one.participant_id for one in chosen})
-        result = people.factor_ceiling([people.person(self.rows[name]) for name in names], self.p)
+        result: dict[str, float | None] = {}
+        result |= people.factor_ceiling([people.person(self.rows[name]) for name in names], self.p)
         if any(rt_s is not None for rt_s, _ in trials):
             with threadpool_limits(1):
                 result |= ceiling.ceiling(trials, self.p)
@@ -130,11 +132,15 @@ class SimulatedSource:
     def blocks(self, recording: Recording) -> list[tasks.Block]:
         """What stands in the file of a recording, its own block first."""
         if self.metadata:
-            return [tasks.Block(recording, self._real_events(recording))]
+            return [tasks.Block(recording, _real_events(self.metadata, recording))]
         return tasks.file_blocks(self.p, people.person(self.rows[recording.participant_id]), recording)
 
     def _description(self) -> dict:
-        about = {"Name": f"Simulated HBN-EEG - {self.release}", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
+        about: dict[str, Any] = {
+            "Name": f"Simulated HBN-EEG - {self.release}",
+            "BIDSVersion": "1.9.0",
+            "DatasetType": "raw",
+        }
         about |= {"License": "CC0", "Authors": ["The simulator of this repository"]}
         if self.metadata and (place := self.metadata.root / "dataset_description.json").exists():
             about = read_json(place)
@@ -143,7 +149,7 @@ class SimulatedSource:
 
     def _write_events(self, path: str, destination: Path, progress: Callable[[int], None]) -> None:
         if self.metadata:
-            return self._write_real_events(path, destination, progress)
+            return _write_real_events(self.metadata, path, destination, self.p.sfreq_hz, progress)
         recording = Recording.of(path)
         lines, n_before = [], 0
         for block in self.blocks(recording):
@@ -156,39 +162,6 @@ class SimulatedSource:
         write_tsv(destination, lines, [*tasks.EVENT_COLUMNS, *tasks.OWN_COLUMNS.get(recording.task, [])])
         return None
 
-    def _write_real_events(self, path: str, destination: Path, progress: Callable[[int], None]) -> None:
-        """As the real file is, but for the sample numbers where the simulated rate is another one."""
-        factor = self.p.sfreq_hz / self._rate_of(path.replace("_events.tsv", "_eeg.json"))
-        rows = read_tsv(self.metadata.root / path)
-        if factor == 1 or not rows or "sample" not in rows[0]:
-            return self.metadata.write(path, destination, progress)
-        for row in rows:
-            row["sample"] = _number(float(row["sample"]) * factor) if row["sample"] != "n/a" else "n/a"
-        return write_tsv(destination, rows, list(rows[0]))
-
-    def _rate_of(self, path: str) -> float:
-        """Sampling rate that a real sidecar states."""
-        return float(read_json(self.metadata.root / path).get("SamplingFrequency", HBN_SFREQ_HZ))
-
-    def _real_events(self, recording: Recording) -> list[dict]:
-        stem = self.metadata.root / recording.folder / recording.stem
-        try:
-            events = read_events(f"{stem}_events.tsv")
-        except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
-            return [{"onset_s": self._duration_s(stem, []), "value": "end"}]
-        codes = [row.get("event_code") for row in read_tsv(f"{stem}_events.tsv")]
-        rows = [
-            {"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback, "event_code": code}
-            for event, code in zip(events, codes, strict=True)
-            if not math.isnan(event.onset_s)
-        ]
-        return [*tasks.as_meant(rows), {"onset_s": self._duration_s(stem, rows), "value": "end"}]
-
-    def _duration_s(self, stem: str, rows: list[dict]) -> float:
-        """Duration that a real sidecar states, or the last event's time and a little more."""
-        duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
-        return float(duration_s or max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S)
-
     def _sidecar(self, path: str) -> dict:
         facts = {"PowerLineFrequency": 60, "EEGReference": "Cz", "RecordingType": "continuous"}
         facts |= {"SamplingFrequency": self.p.sfreq_hz, "SoftwareFilters": "n/a"}
@@ -198,12 +171,53 @@ class SimulatedSource:
         duration_s = sum(block.rows[-1]["onset_s"] for block in self.blocks(recording))
         return facts | {"TaskName": recording.task, "EEGChannelCount": len(CHANNELS), "RecordingDuration": duration_s}
 
-    def _origin(self, path: str) -> str:
-        """The metadata file that decides another: of a recording its event table."""
-        if path == "dataset_description.json" and not (self.metadata.root / path).exists():
-            return "participants.tsv"
-        stem, _, kind = path.rpartition("_eeg")
-        return f"{stem}_events.tsv" if path.startswith("sub-") and kind in EEG_SUFFIXES else path
+
+def _write_real_events(
+    metadata: FolderSource, path: str, destination: Path, sfreq_hz: float, progress: Callable[[int], None]
+) -> None:
+    """As the real file is, but for the sample numbers where the simulated rate is another one."""
+    factor = sfreq_hz / _rate_of(metadata, path.replace("_events.tsv", "_eeg.json"))
+    rows = read_tsv(metadata.root / path)
+    if factor == 1 or not rows or "sample" not in rows[0]:
+        return metadata.write(path, destination, progress)
+    for row in rows:
+        if (sample := row["sample"]) and sample != "n/a":
+            row["sample"] = _number(float(sample) * factor)
+    return write_tsv(destination, rows, list(rows[0]))
+
+
+def _rate_of(metadata: FolderSource, path: str) -> float:
+    """Sampling rate that a real sidecar states."""
+    return float(read_json(metadata.root / path).get("SamplingFrequency", HBN_SFREQ_HZ))
+
+
+def _real_events(metadata: FolderSource, recording: Recording) -> list[dict]:
+    stem = metadata.root / recording.folder / recording.stem
+    try:
+        events = read_events(f"{stem}_events.tsv")
+    except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
+        return [{"onset_s": _duration_s(stem, []), "value": "end"}]
+    codes = [row.get("event_code") for row in read_tsv(f"{stem}_events.tsv")]
+    rows = [
+        {"onset_s": event.onset_s, "value": event.value, "feedback": event.feedback, "event_code": code}
+        for event, code in zip(events, codes, strict=True)
+        if not math.isnan(event.onset_s)
+    ]
+    return [*tasks.as_meant(rows), {"onset_s": _duration_s(stem, rows), "value": "end"}]
+
+
+def _duration_s(stem: Path | str, rows: list[dict]) -> float:
+    """Duration that a real sidecar states, or the last event's time and a little more."""
+    duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
+    return float(duration_s or max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S)
+
+
+def _origin(metadata: FolderSource, path: str) -> str:
+    """The metadata file that decides another: of a recording its event table."""
+    if path == "dataset_description.json" and not (metadata.root / path).exists():
+        return "participants.tsv"
+    stem, _, kind = path.rpartition("_eeg")
+    return f"{stem}_events.tsv" if path.startswith("sub-") and kind in EEG_SUFFIXES else path
 
 
 def _row(one: Participant) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Transfer:
         stored = store("raw")
         return [path for path, md5 in known.items() if not (md5 and stored.has(self.source.fingerprint(path)))]
 
-    def participants(self) -> list[dict[str, str]]:
+    def participants(self) -> list[dict[str, str | None]]:
         """Rows of the source's participants.tsv."""
         path = "participants.tsv"
         self.source.check(path)
@@ -60,7 +60,7 @@ class Transfer:
         rows = in_threads(bring_here, sorted(set(paths) - absent), self.execution.transfers)
         sizes = {path: self.source.size(path) or 0 for path in absent}
         # Long files first, so that none is left alone at the end.
-        order = sorted(sorted(absent), key=sizes.get, reverse=True)
+        order = sorted(sorted(absent), key=sizes.__getitem__, reverse=True)
         started_s, n_bytes = time.monotonic(), sum(sizes.values())
         if self.source.computes:
             jobs = [(bring, self.source, path, target / path, known[path]) for path in order]

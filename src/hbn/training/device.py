@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ END = "end"
 CAPABLE = (8, 0)  # compute capability from which bfloat16 is in the hardware
 DETERMINISTIC_CUBLAS = ":4096:8"  # what PyTorch asks for before it calls a product on a GPU deterministic
 
-Loss = Callable[[nn.Module, int], Tensor]
+Loss = Callable[..., Tensor]  # of a network and a step
 Shard = TypeVar("Shard", np.ndarray, Tensor)
 Value = TypeVar("Value")
 
@@ -190,11 +190,11 @@ def training_loss(network: nn.Module, loss: Loss) -> Callable[[int], Tensor]:
         return lambda step: loss(network, step)
     group = _group_of_gpus() if device.type == "cuda" else None
     # A batch without any answered trial in one process leaves its auxiliary head without a gradient there.
-    options = {"forward_sync_buffers": False, "find_unused_parameters": True}
+    options: dict[str, Any] = {"forward_sync_buffers": False, "find_unused_parameters": True}
     return nn.parallel.DistributedDataParallel(_Loss(network, loss), process_group=group, **options)
 
 
-def fast(loss: Loss, network: nn.Module, **options: object) -> Loss:
+def fast(loss: Loss, network: nn.Module, **options: Any) -> Loss:
     """`loss` in bfloat16 where that is enough, and with compiled encoders (`options` are torch.compile's).
 
     Outside of it, so in validation and prediction, the network stays as it is.

@@ -1,5 +1,7 @@
 """The windows of the pretraining and the events in them, of any task but those that are left out."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -153,5 +155,5 @@ def _key(places: np.ndarray) -> np.ndarray:
     return (places[:, 0].astype(np.int64) << 32) + places[:, 1].astype(np.int64)
 
 
-def _any(rng: np.random.Generator, items: list) -> object:
+def _any(rng: np.random.Generator, items: list) -> Any:
     return items[rng.integers(len(items))]

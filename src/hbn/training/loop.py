@@ -51,7 +51,7 @@ class Sampler:
 def fit(
     network: nn.Module,
     loss: device.Loss,
-    validate: Callable[[nn.Module], float],
+    validate: Callable[..., float],
     p: params.Training,
     checkpoint: Path,
     curve: Path,
