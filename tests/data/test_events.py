@@ -66,6 +66,7 @@ def test_a_trial_with_a_row_without_time_is_dropped_and_counted_not_taken_for_a_
             (onset, "left_buttonPress", "smiley_face"),
             (7.2, "contrastTrial_start"),
             (10, "right_target"),
+            (12.4, "contrastTrial_start"),
         ),
         run=1,
     )
@@ -105,6 +106,7 @@ def test_a_block_started_twice_keeps_the_longer_one(table):
         (14.8, "left_target"),
         (17.2, "contrastTrial_start"),
         (20, "right_target"),
+        (22.4, "contrastTrial_start"),
     )
     trials, dropped = events.contrast_trials(rows, run=1)
     assert [t.onset_s for t in trials] == [14.8, 20]
@@ -311,15 +313,17 @@ def test_a_block_begun_and_aborted_has_no_trials_and_is_counted():
     assert trials_of("".join([lines[0], *again, *lines[1:]]).encode())[1] == {}  # started twice
 
 
-def test_a_miss_needs_the_next_trial_start():
+def test_a_miss_needs_a_table_that_goes_on():
     """A table that ends after a target says nothing of the response."""
     lines = HEALTHY.splitlines(keepends=True)
     last = max(i for i, line in enumerate(lines) if "_target" in line)
     trials, dropped = trials_of("".join(lines[: last + 1]).encode())
     assert [trial.trial for trial in trials] == [0, 1, 2, 3, 4]
-    assert dropped == {"no_next_trial_start": 1}
-    trials, dropped = trials_of("".join([*lines[: last + 1], lines[-1]]).encode())
-    assert (trials[-1].outcome, dropped) == ("miss", {})
+    assert dropped == {"table_ends": 1}
+    for value in ("contrastTrial_start", "9999"):
+        later = f"60.0\tn/a\t30000\t{value}\t1\tn/a\n"
+        trials, dropped = trials_of("".join([*lines[: last + 1], later]).encode())
+        assert (trials[-1].outcome, dropped) == ("miss", {})
 
 
 GAPS_S = [(9.0, 14.0), (25.0, 30.0)]

@@ -68,7 +68,7 @@ def test_one_bad_recording_never_loses_the_others(recordings, caplog, capsys):
 
 def test_what_is_printed_names_problems_and_dropped_targets(recordings, capsys):
     predict.main(P, str(recordings / f"{contrast('sub-good')}_eeg.set"))
-    assert "Targets that are no trials: 1 no_next_trial_start" in capsys.readouterr().out
+    assert "Targets that are no trials: 1 table_ends" in capsys.readouterr().out
     with pytest.raises(HbnError, match="git-annex"):
         predict.main(P, str(recordings / f"{contrast('sub-link')}_eeg.set"), "--json")
     [item] = json.loads(capsys.readouterr().out)

@@ -60,7 +60,7 @@ def named(events):
 def test_every_trial_and_event_is_in_the_tables_or_counted(release, workspace):
     counts = release("R1", {("sub-A", CONTRAST): BLOCK})
     assert counts["trials"] == {"correct": 1}
-    assert counts["dropped_trials"] == {"boundary": 1, "window_after_end": 2}
+    assert counts["dropped_trials"] == {"boundary": 1, "window_after_end": 1, "table_ends": 1}
     [trial] = read_csv(workspace / "data/windows/R1/trials.csv")
     assert int(trial["start_sample"]) == 530
     events = named(np.load(workspace / "data/windows/R1/events.npy"))

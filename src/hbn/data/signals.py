@@ -307,7 +307,8 @@ def _short(label: str) -> str:
 def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tuple[float, float]:
     """Microvolts of one step of the converter, and of zero."""
     low, high, digital_low, digital_high = (float(fields[k][i]) for k in (3, 4, 5, 6))
-    if not np.isfinite([low, high]).all() or high == low or digital_high <= digital_low:
+    is_scale = np.isfinite([low, high]).all() and high != low
+    if not (is_scale and -(2**23) <= digital_low < digital_high <= 2**23):
         raise unreadable(
             path, f"channel {label} has the limits {low:g} to {high:g} for {digital_low:g} to {digital_high:g}"
         )
