@@ -143,13 +143,13 @@ def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict
             unknown.append(label)
         else:
             mapped[label] = "not used, no electrode of the net"
+    if doubles and not unknown:
+        channel, first, second = doubles[0]
+        raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {first!r} and as {second!r}")
     absent = [channel for channel in CHANNELS if channel not in index and channel != "Cz"]
     if absent or unknown:
         lists = f"without [{', '.join(absent[:5])}], with unknown [{', '.join(unknown[:5])}]"
         raise UnusableRecording("channels", f"{name} has {len(labels)} channels, {lists} (at most 5 shown)")
-    if doubles:
-        channel, first, second = doubles[0]
-        raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {first!r} and as {second!r}")
     if "Cz" not in index:
         mapped["(absent)"] = "Cz, the reference, taken as zero"
     return [index.get(channel) for channel in CHANNELS], mapped
