@@ -1,6 +1,8 @@
 """What pretraining on events is worth: by the share of labels, by pretraining participants, by size and by encoder.
 
-    python benchmarks/learning.py [--data FOLDER] [--studies labels peers participants sizes] [--seeds 5] [--csv FILE]
+    python benchmarks/learning.py [--data FOLDER] [--studies labels peers participants sizes factors] [--csv FILE]
+
+The CSV of the larger cohort is benchmarks/results/learning.csv, in git, of which README.md has a figure.
 
 Reads a dataset (data/dataset, which `dvc repro` makes, or another one of `assemble`) and the settings of params.yaml.
 Every network is trained on the same windows by the loops of the stages, on one core; test participants are those of
@@ -12,6 +14,8 @@ peers         two winners' forms and braindecode's network with our read-out, fr
               each; braindecode's also pretrained as ours is. Ours, pretraining included, has half of the minutes.
 participants  25, 50, 100, ... participants to pretrain on, the rest withheld from that, 10 % of the labels.
 sizes         tiny, small, ..., pretrained and from scratch, 25 % of the labels.
+factors       Challenge 2: spectral features alone, with an untrained and with the pretrained encoder; scored on the
+              participants of validation and test, on every --stride-th window of each.
 
 Scores are means over seeds with intervals over test participants; gains are paired on the same trials. Finished runs
 and pretrained encoders are kept in --results: started again, the benchmark goes on from there.
@@ -30,9 +34,9 @@ from pathlib import Path
 from typing import Any
 
 import common
+import factors
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 from peers import PEERS
 
 from hbn import params
@@ -44,9 +48,9 @@ from hbn.networks.pretraining import EventPretraining
 from hbn.scoring import metrics
 from hbn.training.device import choose_device
 from hbn.training.pretraining import Pretraining
-from hbn.training.response_time import fit_trials, outputs, split_trials
+from hbn.training.response_time import fit_trials, outputs, split_trials, start_without_labels
 
-STUDIES = ("labels", "peers", "participants", "sizes")
+STUDIES = ("labels", "peers", "participants", "sizes", "factors")
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 SCORES = {"pearson_r": metrics.pearson_r, "nrmse": metrics.nrmse, "auroc_miss": metrics.auroc}
 CODE = (
@@ -114,10 +118,14 @@ class Runs:
         if key not in self.done:
             network, pretraining_s = self.network(cell, seed)
             begin = time.process_time()
-            steps = self.fit(network, cell, seed, pretraining_s) if cell.labels else 0
+            if cell.labels:
+                steps = self.fit(network, cell, seed, pretraining_s)
+            else:
+                steps, train = 0, self.dataset.split_trials("train")
+                start_without_labels(network.eval(), self.p.challenge1, self.dataset, train, CPU)
             row = {"key": key, **dataclasses.asdict(cell), "seed": seed, "steps": steps}
             row |= {"pretraining_core_s": pretraining_s, "training_core_s": time.process_time() - begin}
-            found = outputs(network.eval(), self.dataset, self.test, CPU)
+            found = outputs(network.eval(), self.dataset, self.test, CPU)[:, :2].T
             row |= dict(zip(("predicted_s", "p_miss"), (x.astype(float).tolist() for x in found), strict=True))
             with open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -280,6 +288,24 @@ COLUMNS = [
 ]
 
 
+def row_of(**known: object) -> dict:
+    return dict.fromkeys(COLUMNS, "") | known
+
+
+def factor_rows(runs: Runs, stride: int, seeds: range, p: params.Params) -> list[dict]:
+    """Scores of challenge 2 by each set of features, and gains of the encoders over the spectral ones."""
+    dataset, size = dataclasses.replace(runs.dataset, windows=runs.dataset.windows[::stride]), p.model.size
+
+    def encoder(pretrained: bool, seed: int) -> Encoder:
+        return runs.network(Cell(pretrained=pretrained, size=size), seed)[0].encoder
+
+    outside, predicted = factors.predictions(dataset, encoder, seeds, p.challenge2)
+    return [
+        row_of(study="factors", model=model, versus=versus, size=size, seeds=len(seeds), score=score, **values)
+        for model, versus, score, values in factors.entries(outside, predicted, p.scores)
+    ]
+
+
 def rows_of(study: str, runs: Runs, wanted: list[Cell], seeds: range, p: params.Scores) -> list[dict]:
     """Scores of every cell of a study and, where `versus` names another one, paired gains over it."""
     found = {cell: [runs.outputs(cell, seed) for seed in seeds] for cell in wanted}
@@ -287,38 +313,11 @@ def rows_of(study: str, runs: Runs, wanted: list[Cell], seeds: range, p: params.
     for cell, other in compared(study, wanted):
         entries.append((cell, other.name, gain(runs.test, found[cell], found[other], p)))
     return [
-        dict.fromkeys(COLUMNS, "")
-        | {"study": study, "model": cell.name, "versus": versus, "size": cell.size, "labels": cell.labels}
+        row_of(study=study, model=cell.name, versus=versus, size=cell.size, labels=cell.labels)
         | {"pretraining_participants": cell.participants or "", "seeds": len(seeds), "score": score, **values}
         for cell, versus, scored in entries
         for score, values in scored.items()
     ]
-
-
-def draw(path: Path, rows: list[dict]) -> None:
-    """Label efficiency: our scores with their intervals against the share of the labels."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    shown = {"pearson_r": "Pearson r", "auroc_miss": "AUROC, no response"}
-    for panel, score in zip(panels, shown, strict=True):
-        for model in ("pretrained", "from_scratch", "zero_shot"):
-            known = [
-                row
-                for row in rows
-                if row["study"] == "labels" and not row["versus"] and (row["model"], row["score"]) == (model, score)
-            ]
-            value, low, high = ([row[key] for row in known] for key in ("value", "low", "high"))
-            if model == "zero_shot" and known:
-                panel.axhline(value[0], ls="--", color="grey", label="pretrained, no label")
-            elif known:
-                percent = [100 * row["labels"] for row in known]
-                panel.plot(percent, value, "o-", label=model.replace("_", " "))
-                panel.fill_between(percent, low, high, alpha=0.2)
-        panel.set(xlabel="participants with labels, %", ylabel=shown[score], xscale="log")
-        panel.set_xticks([100 * share for share in SHARES[1:]], [f"{100 * share:g}" for share in SHARES[1:]])
-        panel.minorticks_off()
-    panels[0].legend()
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -331,18 +330,20 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"{runs.dataset.source}: {split.count('train')} participants to train, {split.count('test')} to test")
     seeds, rows = range(1, arguments.seeds + 1), []
     for study in arguments.studies:
-        rows += rows_of(study, runs, cells(study, p.model.size, arguments), seeds, p.scores)
+        if study == "factors":
+            rows += factor_rows(runs, arguments.stride, seeds, p)
+        else:
+            rows += rows_of(study, runs, cells(study, p.model.size, arguments), seeds, p.scores)
+        if arguments.csv:
+            write_csv(arguments.csv, rows, COLUMNS)
     common.print_table([{key: row[key] for key in COLUMNS} for row in rows])
-    if arguments.csv:
-        write_csv(arguments.csv, rows, COLUMNS)
-    if arguments.plot:
-        draw(arguments.plot, rows)
     result = {"source": runs.dataset.source, "seeds": arguments.seeds}
     for row in rows:
         if row["versus"] and row["value"] != "":
             about = "participants" if row["study"] == "participants" else "size" if row["study"] == "sizes" else ""
             suffix = f"_{row['pretraining_participants' if about == 'participants' else about]}" if about else ""
-            key = f"gain_{row['score']}_{row['model']}_{row['versus']}_{100 * row['labels']:g}_percent{suffix}"
+            percent = f"_{100 * row['labels']:g}_percent" if row["labels"] != "" else ""
+            key = f"gain_{row['score']}_{row['model']}_{row['versus']}{percent}{suffix}"
             result |= {f"{key}_{bound}": row[bound] for bound in ("value", "low", "high")}
     common.print_result(result)
 
@@ -357,8 +358,8 @@ if __name__ == "__main__":
     parser.add_argument("--participants", nargs="+", type=int, default=[25, 50, 100, 200], help="to pretrain on")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "small"])
     parser.add_argument("--minutes", type=float, default=12.0, help="of one core, for each peer")
+    parser.add_argument("--stride", type=int, default=4, help="every such window counts in the study factors")
     parser.add_argument("--bootstrap", type=int, help="samples for the intervals; as in params.yaml if not given")
     parser.add_argument("--results", type=Path, default=common.ROOT / ".scratch/learning")
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--plot", type=Path, help="such as labels.svg")
     main(parser.parse_args())

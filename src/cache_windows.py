@@ -32,7 +32,7 @@ def main(p, release: str) -> None:
         row = recording_row(recording, release, array, facts)
         path = raw / recording.folder / f"{recording.stem}_events.tsv"
         try:
-            table = events.read_events(path, row["samples"] / row["sfreq_hz"])
+            table = events.read_events(path, row["samples"] / row["sfreq_hz"], facts["gaps_s"])
         except bids.UnusableRecording as error:
             log.warning("%s is left out, %s", recording.stem, error)
             tables.unusable[recording.task][error.reason] += 1

@@ -9,18 +9,19 @@ network's linear read-out.
 """
 
 import numpy as np
-import torch
-from sklearn.linear_model import RidgeCV
-from sklearn.preprocessing import StandardScaler
 
 from hbn.data.bids import FACTORS, factor_values
 from hbn.data.dataset import DATASET, Dataset
 from hbn.files import HbnError, write_csv, write_json
 from hbn.networks import architecture, inference
-from hbn.networks.inference import load_pretrained, new_encoder, predict
-from hbn.scoring import baselines, metrics
+from hbn.networks.inference import load_pretrained, new_encoder
+from hbn.scoring import baselines, comparison, factors, groups, stacking
 from hbn.stage import run
 from hbn.training.device import choose_device
+from hbn.training.factors import participant_features, ridge, set_readout
+
+# Does EEG know more than age and sex, and what does each add to the other?
+PAIRS = (("eeg", "age_sex"), ("eeg_and_metadata", "age_sex"), ("eeg_and_metadata", "eeg"))
 
 
 def main(p) -> None:
@@ -30,92 +31,70 @@ def main(p) -> None:
     load_pretrained("models/encoder.pt", network)
     network.to(device).eval()
 
-    people = {split: dataset.split_participants(split, known=FACTORS[0]) for split in ("train", "validation", "test")}
-    fitted = people["train"] + people["validation"]  # nothing is chosen on validation here
-    if len(fitted) < 3 or len(people["test"]) < 2:
+    split = {name: dataset.split_participants(name, known=FACTORS[0]) for name in ("train", "validation", "test")}
+    fitted, test = split["train"] + split["validation"], split["test"]  # nothing is chosen on validation here
+    if len(fitted) < 3 or len(test) < 2:
         raise HbnError("too few participants with factors (3 to train, 2 to test); raise data.n_participants")
-    features = participant_features(network, dataset, fitted + people["test"], device)
-    train_x, test_x = features[: len(fitted)], features[len(fitted) :]
-    train_y, test_y = factor_values(fitted), factor_values(people["test"])
+    features = participant_features(network, dataset, fitted + test, device)
+    x, new_x = features[: len(fitted)], features[len(fitted) :]
 
-    fit_readout(network, train_x, train_y, baselines.age_sex(fitted), p.challenge2.ridge_alphas)
-    with torch.inference_mode():
-        predicted = network.readout(torch.from_numpy(test_x).float().to(device)).cpu().numpy()
+    set_readout(network, *ridge(x, factor_values(fitted), baselines.age_sex(fitted), p.challenge2.ridge_alphas))
     about = {"model": p.model.model_dump(), "window_s": p.windows.window_s, "n_regions": p.challenge2.n_regions}
     about["settings"] = p.challenge2.model_dump()
     inference.save("models/challenge2.pt", network, **about, **dataset.facts)
 
-    outputs = {
-        "eeg": predicted,
-        "mean": np.tile(train_y.mean(0), (len(test_y), 1)),
-        "age_sex": np.stack(
-            [
-                baselines.predict_number(baselines.age_sex(fitted), train_y[:, k], baselines.age_sex(people["test"]))
-                for k in range(len(FACTORS))
-            ],
-            axis=1,
-        ),
-    }
-    ids = np.array([one["participant_id"] for one in people["test"]])
-    write_json(
-        "metrics/challenge2.json",
-        {
-            "source": dataset.source,
-            "n": {"train_participants": len(fitted), "test_participants": len(ids)},
-            "test": {name: scores(ids, test_y, output, p.scores) for name, output in outputs.items()},
-        },
-    )
+    outputs = predictors(x, fitted, new_x, test, p.challenge2.ridge_alphas)
+    write_json("metrics/challenge2.json", report(dataset, len(fitted), test, outputs, p.scores))
     rows = [
-        {"participant_id": one, "factor": factor, "value": float(y[k]), "predicted": float(predicted_row[k])}
-        for one, y, predicted_row in zip(ids, test_y, predicted, strict=True)
-        for k, factor in enumerate(FACTORS)
+        {"participant_id": row["participant_id"], "factor": factor, "value": float(row[factor]), "predicted": value}
+        for row, values in zip(test, outputs["eeg"].tolist(), strict=True)
+        for factor, value in zip(FACTORS, values, strict=True)
     ]
     write_csv("plots/challenge2.csv", rows, ["participant_id", "factor", "value", "predicted"])
 
 
-def participant_features(
-    network: architecture.Factors, dataset: Dataset, people: list[dict[str, str]], device: torch.device
-) -> np.ndarray:
-    """Mean features (P, F) over all windows of each participant."""
-    windows, owner = dataset.participant_windows(people)
-    means = [
-        predict(lambda x_uv: network.features(x_uv.to(device)), dataset, windows[owner == i]).mean(0)
-        for i in range(len(people))
-    ]
-    return np.stack(means).astype(np.float64)
+def predictors(
+    x: np.ndarray, fitted: list[dict], new_x: np.ndarray, test: list[dict], alphas: list[float]
+) -> dict[str, np.ndarray]:
+    """Factors (P, 4) of the test participants by EEG, by age and sex, by both, and by the mean.
 
-
-def fit_readout(
-    network: architecture.Factors, x: np.ndarray, y: np.ndarray, auxiliary: np.ndarray, alphas: list[float]
-) -> None:
-    """Set the linear read-out to the ridge regression of standardised features (P, F) on factors (P, K).
-
-    The auxiliary targets (P, A), NaN where unknown, have a say in the choice of the penalty, which few
-    participants and single factors make a matter of luck.
+    x and new_x are the features (N, F) and (P, F). Both are put together as fits predictions for participants who
+    were left out (see stacking).
     """
-    of_x, of_y = StandardScaler().fit(x), StandardScaler().fit(y)
-    others = np.nan_to_num(StandardScaler().fit_transform(auxiliary))
-    targets = np.concatenate([of_y.transform(y), others], axis=1)
-    ridge = RidgeCV(alphas=np.array(alphas) * len(x)).fit(of_x.transform(x), targets)
-    weights = ridge.coef_[: y.shape[1]] * of_y.scale_[:, None] / of_x.scale_
-    with torch.no_grad():
-        network.readout.weight.copy_(torch.from_numpy(weights))
-        network.readout.bias.copy_(torch.from_numpy(of_y.mean_ - weights @ of_x.mean_))
+    y, person, new_person = factor_values(fitted), baselines.age_sex(fitted), baselines.age_sex(test)
+
+    def eeg(rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+        weights, bias = ridge(x[rows], y[rows], person[rows], alphas)
+        return new @ weights.T + bias
+
+    def age_sex(rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.stack([baselines.predict_number(person[rows], y[rows, k], new) for k in range(y.shape[1])], 1)
+
+    everyone = np.arange(len(y))
+    outputs = {"eeg": eeg(everyone, new_x), "age_sex": age_sex(everyone, new_person)}
+    held_out = [
+        stacking.out_of_fold(lambda rows, rest: eeg(rows, x[rest]), len(y)),
+        stacking.out_of_fold(lambda rows, rest: age_sex(rows, person[rest]), len(y)),
+    ]
+    parts, new_parts = np.stack(held_out, axis=1), np.stack([outputs["eeg"], outputs["age_sex"]], axis=1)  # (N, 2, 4)
+    both = [stacking.stack_number(parts[..., k], y[:, k], new_parts[..., k]) for k in range(y.shape[1])]
+    outputs["eeg_and_metadata"] = np.stack(both, axis=1)
+    return outputs | {"mean": np.tile(y.mean(0), (len(test), 1))}
 
 
-def scores(participant: np.ndarray, y: np.ndarray, predicted: np.ndarray, p) -> dict:
-    """Pearson r and NRMSE (P, K) per factor and their means, with intervals over participants."""
+def report(dataset: Dataset, n_fitted: int, test: list[dict], outputs: dict[str, np.ndarray], p) -> dict:
+    """Scores of every predictor on the test participants, their comparisons and groups."""
+    y, participant = factor_values(test), np.array([row["participant_id"] for row in test])
     draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
-    by_name = {}
-    for name, score in (("pearson_r", metrics.pearson_r), ("nrmse", metrics.nrmse)):
-        by_name[f"mean_{name}"] = metrics.with_interval(
-            metrics.mean_over_columns(score), participant, y, predicted, **draws
-        )
-        for k, factor in enumerate(FACTORS):
-            by_name.setdefault(factor, {})[name] = metrics.with_interval(
-                score, participant, y[:, k], predicted[:, k], **draws
-            )
-    return by_name
+    pairs = {f"{first}_over_{second}": (outputs[first], outputs[second]) for first, second in PAIRS}
+    groupings = groups.of_participants(test)
+    return {
+        "source": dataset.source,
+        "n": {"train_participants": n_fitted, "test_participants": len(test)},
+        "test": {name: factors.scores(participant, y, output, p) for name, output in outputs.items()},
+        "comparisons": comparison.table(factors.MEASURES, participant, y, pairs, **draws),
+        "groups": groups.table(factors.MEASURES, participant, groupings, y, outputs["eeg"], **draws),
+    }
 
 
 if __name__ == "__main__":

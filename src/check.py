@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from hbn.data.absent import why_absent
 from hbn.data.bids import Recording, UnusableRecording
 from hbn.data.events import CONTRAST_CHANGE, contrast_trials, read_events
-from hbn.data.headers import problem_of
 from hbn.data.participants import Participant
+from hbn.data.signals import problem_of
 from hbn.files import HbnError, read_tsv
 from hbn.sources.folder import FolderSource
 from hbn.sources.plan import NOT_IN_TABLE, OTHER_TASK, Listing, Plan, by_reason, make_plan, signals_of, sort_paths

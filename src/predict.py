@@ -3,6 +3,8 @@
 --csv FILE   one row a trial (or window, where there is no trial), with participant and recording
 --json       all of it as JSON on standard output
 
+A recording that cannot be used has one row that says why, and the exit status is 1 after all others are predicted.
+
 Reads  models/deploy, metrics/benchmark.json (which variant is fastest), the events beside each recording
 
 For research only: not a medical device, not for any decision about a person.
@@ -15,8 +17,14 @@ import signal as system_signal
 from dataclasses import asdict
 from pathlib import Path
 
-from hbn.data.bids import UnusableRecording
-from hbn.deploy.predictions import COLUMNS, RecordingPredictions, find_recordings, predict_recording
+from hbn.deploy.predictions import (
+    COLUMNS,
+    RecordingPredictions,
+    doubles_of,
+    find_recordings,
+    no_prediction,
+    predict_recording,
+)
 from hbn.deploy.runtime import Predictor
 from hbn.files import HbnError, write_csv
 from hbn.stage import progress, run
@@ -31,13 +39,11 @@ had come {:g} s before it, which says little if none had."""
 def main(p, *arguments: str) -> None:
     options = parse(arguments)
     paths, predictor = find_recordings(options.recordings), Predictor(threads=p.exec.threads)
-    predictions, refused = [], []
+    predictions, given = [], set(paths)
     for path in progress(paths, unit="recording", disable=len(paths) == 1 or None):
-        try:
-            predictions.append(predict_recording(path, predictor, p.preprocess))
-        except UnusableRecording as error:
-            refused.append(path)
-            log.warning("%s: %s", path, error)
+        predictions.append(item := predicted(path, given, predictor, p.preprocess))
+        if item.problem and len(paths) > 1:
+            log.warning("%s: %s", path, item.problem)
     if options.csv:
         write_csv(options.csv, [row for item in predictions for row in item.rows], COLUMNS)
     if options.json:
@@ -46,8 +52,19 @@ def main(p, *arguments: str) -> None:
         for item in predictions:
             show(item, predictor.trial_offset_s)
         print(f"\n{NOTICE}")
-    if refused:
-        raise HbnError(f"{len(refused)} of {len(paths)} recordings cannot be used, such as {refused[0]}")
+    if problems := [item for item in predictions if item.problem]:
+        first = f"{problems[0].path}: {problems[0].problem}"
+        raise HbnError(first if len(paths) == 1 else f"{len(problems)} of {len(paths)} recordings, such as {first}")
+
+
+def predicted(path: Path, paths: set[Path], predictor: Predictor, p) -> RecordingPredictions:
+    """The predictions for one recording of `paths`, or why there are none."""
+    try:
+        if problem := doubles_of(path, paths):
+            raise HbnError(problem)
+        return predict_recording(path, predictor, p)
+    except HbnError as error:
+        return no_prediction(path, str(error))
 
 
 def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
@@ -61,11 +78,18 @@ def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
 
 def show(item: RecordingPredictions, trial_offset_s: float) -> None:
     """Print a recording's predictions."""
+    if item.duration_s is None:
+        print(f"{item.path.name}: no prediction, {item.problem}")
+        return
     print(f"{item.path.name}: {item.duration_s:.1f} s, bad channels: {', '.join(item.bad_channels) or 'none'}")
+    if item.problem:
+        print(f"The event table is not used: {item.problem}")
+    if item.dropped_trials:
+        print(f"Targets that are no trials: {', '.join(f'{n} {why}' for why, n in item.dropped_trials.items())}")
     if not item.has_trials:
         print(NO_TRIAL.format(trial_offset_s))
     head = f"{'target at':>10} {'side':>6} {'true RT':>8}" if item.has_trials else f"{'window at':>10}"
-    print(f"\n{head} {'RT':>6} {'P(no response)':>15} {'P(correct)':>11}")
+    print(f"\n{head} {'RT':>6} {'80 % interval':>15} {'P(no response)':>15} {'P(correct)':>11}")
     for row in item.rows:
         print(f"{place(row)} {values(row)}")
     print(f"\nFactors, mean over {item.n_windows} windows with a signal:")
@@ -85,7 +109,8 @@ def values(row: dict) -> str:
     """What is predicted, or why nothing is."""
     if row["not_used"]:
         return f"  no prediction: {row['not_used']}"
-    return f"{row['rt_s']:>4.2f} s {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
+    interval = f"{row['rt_low_s']:.2f} to {row['rt_high_s']:.2f} s"
+    return f"{row['rt_s']:>4.2f} s {interval:>15} {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """The zip file for the EEG Foundation Challenge (NeurIPS 2025), run and scored as its organisers do.
 
-Reads  data/dataset, models/challenge1.pt, models/challenge2.pt
+Reads  data/dataset, data/raw, models/challenge1.pt, models/challenge2.pt
 Writes models/submission.zip, metrics/submission.json
 
-The zip is unpacked into an empty folder and run there by a process that knows nothing of this library, on the test
-windows at 100 Hz against Cz. Its predictions must be those of the pipeline's networks, except that the read-out of
-its factor is fitted again, to single windows. Where the parameters are not the challenge's (other windows), the zip
-is empty and the metrics say why.
+The zip is unpacked into an empty folder and run there by a process that knows nothing of this library. On the
+pipeline's test windows, at 100 Hz against Cz, its predictions must be those of the pipeline's networks, except that
+the read-out of its factor is fitted again, to single windows. On the same windows as the organisers have them, bad
+channels included, its score is what the challenge would give. Where the parameters are not the challenge's (other
+windows), the zip is empty and the metrics say why.
 """
 
 import logging
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +22,10 @@ from torch import nn
 
 from hbn.data.bids import FACTORS
 from hbn.data.dataset import DATASET, Dataset, response_times_s
-from hbn.deploy import challenge_zip, window_readout, zip_run
+from hbn.deploy import as_distributed, challenge_zip, window_readout, zip_run
 from hbn.files import write_json
 from hbn.networks import architecture, inference
+from hbn.networks.architecture import SFREQ_HZ
 from hbn.networks.arithmetic import use_cpu
 from hbn.scoring import metrics
 from hbn.stage import run
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 ZIP = Path("models/submission.zip")
 OUTPUT = challenge_zip.OUTPUTS["challenge2"]
 FACTOR = FACTORS[OUTPUT]
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray]  # windows (N, 2), labels (N,), participants (N,)
 
 
 def main(p) -> None:
@@ -52,22 +56,16 @@ def main(p) -> None:
     write_zip(networks, saved)
 
     means = {"challenge1": trials(dataset, "train")[1].mean(), "challenge2": fitted[1].mean()}
+    tests = {"challenge1": trials(dataset, "test"), "challenge2": factors(dataset, "test")}
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(ZIP) as archive:
             archive.extractall(folder)
-        for name, labelled in (("challenge1", trials), ("challenge2", factors)):
-            windows, y, participant = labelled(dataset, "test")
-            outputs = zip_run.beside_pipeline(name, networks[name], dataset, windows, folder, p.exec.threads)
-            log.info("%s: largest difference from the pipeline %.2g", name, zip_run.check(name, *outputs))
-            report[name] = scores(participant, y, outputs[0], means[name], p.scores)
+        for name, test in tests.items():
+            report[name] = scores(name, networks[name], dataset, test, means[name], folder, p)
     report["overall"] = {
         score: sum(share * report[name][score]["value"] for name, share in challenge_zip.SHARES.items())
-        for score in ("nrmse", "nrmse_training_mean")
+        for score in ("nrmse", "nrmse_of_pipeline", "nrmse_training_mean")
     }
-    _, first, owner = np.unique(participant, return_index=True, return_inverse=True)
-    of_windows = np.bincount(owner, outputs[0]) / np.bincount(owner)  # their mean, by participant
-    by_participant = participant[first], y[first], of_windows
-    report["challenge2_by_participant"] = scores(*by_participant, means["challenge2"], p.scores)
     write_json("metrics/submission.json", report)
 
 
@@ -80,30 +78,49 @@ def write_zip(networks: dict[str, nn.Module], saved: dict[str, dict]) -> None:
         challenge_zip.write(ZIP, paths)
 
 
-def trials(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Answered trials of a split: windows (N, 2), response times in s (N,) and participants (N,)."""
+def trials(dataset: Dataset, split: str) -> Labelled:
+    """Answered trials of a split and their response times in s."""
     answered = [trial for trial in dataset.split_trials(split) if trial["rt_s"]]
     participant = np.array([trial["participant_id"] for trial in answered])
     return dataset.trial_windows(answered), response_times_s(answered), participant
 
 
-def factors(dataset: Dataset, *splits: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All windows (N, 2) of participants with factors, the factor (N,) of each window, participants (N,)."""
+def factors(dataset: Dataset, *splits: str) -> Labelled:
+    """All windows of participants with factors, each with the factor of its participant."""
     participants = [row for split in splits for row in dataset.split_participants(split, known=FACTOR)]
     windows, owner = dataset.participant_windows(participants)
     value, participant = (np.array([row[key] for row in participants]) for key in (FACTOR, "participant_id"))
     return windows, value.astype(float)[owner], participant[owner]
 
 
-def scores(participant: np.ndarray, y: np.ndarray, predicted: np.ndarray, training_mean: float, p) -> dict:
-    """NRMSE of predictions (N,) with its interval over participants, beside that of the training mean."""
-    draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
+def scores(
+    name: str, network: nn.Module, dataset: Dataset, test: Labelled, training_mean: float, folder: str, p
+) -> dict:
+    """NRMSE of the zip on test windows as distributed and as the pipeline cleaned them, and of the training mean."""
+    rows = as_distributed.contrast_windows(dataset, test[0])
+    windows, y, participant = (values[rows] for values in test)
+    cleaned = zip_run.run(name, as_recorded(dataset, windows), folder, p.exec.threads)
+    own = inference.predict(network, dataset, windows)[:, challenge_zip.OUTPUTS[name]]
+    log.info("%s: largest difference from the pipeline %.2g", name, zip_run.check(name, cleaned, own))
+    distributed = zip_run.run(name, as_distributed.batches(dataset, windows), folder, p.exec.threads)
+    draws = {"n_bootstrap": p.scores.n_bootstrap, "seed": p.scores.seed}
     constant = np.full(len(y), training_mean)
     return {
         "n": {"participants": len(set(participant)), "predictions": len(y)},
-        "nrmse": metrics.with_interval(metrics.nrmse, participant, y, predicted, **draws),
+        "nrmse": metrics.with_interval(metrics.nrmse, participant, y, distributed, **draws),
+        "nrmse_of_pipeline": metrics.with_interval(metrics.nrmse, participant, y, cleaned, **draws),
         "nrmse_training_mean": metrics.with_interval(metrics.nrmse, participant, y, constant, **draws),
+        "loss_as_distributed": metrics.with_interval(
+            metrics.difference(metrics.nrmse), participant, y, distributed, cleaned, **draws
+        ),
     }
+
+
+def as_recorded(dataset: Dataset, windows: np.ndarray) -> Iterator[np.ndarray]:
+    """The pipeline's windows (N, 2) as recordings are, in batches."""
+    step = round(dataset.cache.sfreq_hz / SFREQ_HZ)
+    for i in range(0, len(windows), challenge_zip.BATCH):
+        yield challenge_zip.as_recorded(dataset.batch_uv(windows[i : i + challenge_zip.BATCH]), step).numpy()
 
 
 if __name__ == "__main__":

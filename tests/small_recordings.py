@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 from clone import REPOSITORY
-from edfio import Bdf, BdfSignal
+from edfio import Bdf, BdfSignal, EdfAnnotation
 from scipy.io import savemat
 
 import preprocess
@@ -74,19 +75,56 @@ def scalp_uv() -> np.ndarray:
     return data_uv.astype(np.float32)
 
 
-def write_set_of(path, data_uv, names=bids.CHANNELS, event=()):
+def write_set_of(path, data_uv, names=bids.CHANNELS, event=(), sfreq_hz=500.0, shape=None):
+    """A .set whose samples are (C, T), or of that shape and in the .fdt that `data_uv` names."""
+    n_channels, n_samples = shape or data_uv.shape
     labels = np.array([(name,) for name in names], dtype=[("labels", object)])
-    facts = {"nbchan": len(data_uv), "pnts": data_uv.shape[1], "trials": 1, "srate": 500.0}
-    facts |= {"xmin": 0.0, "xmax": (data_uv.shape[1] - 1) / 500.0}
+    facts = {"nbchan": n_channels, "pnts": n_samples, "trials": 1, "srate": float(sfreq_hz)}
+    facts |= {"xmin": 0.0, "xmax": (n_samples - 1) / sfreq_hz}
     empty = {key: [] for key in ("icawinv", "icasphere", "icaweights", "epoch")}
     savemat(path, {"EEG": {**facts, **empty, "data": data_uv, "chanlocs": labels, "event": event}}, appendmat=False)
     return path
 
 
-def write_bdf_of(path, data_uv, names=bids.CHANNELS):
-    rows = zip(names, data_uv.astype(float), strict=True)
-    Bdf(
-        [BdfSignal(row, 500, label=n, physical_dimension="uV", physical_range=(-20000, 20000)) for n, row in rows],
-        data_record_duration=1,
-    ).write(path)
+def write_set_7_3(path, data_uv, sfreq_hz=500.0):
+    """A .set of MATLAB 7.3, which is HDF5."""
+    n = data_uv.shape[1]
+    facts = {"nbchan": len(data_uv), "pnts": n, "trials": 1, "srate": sfreq_hz, "xmin": 0, "xmax": (n - 1) / sfreq_hz}
+    with h5py.File(path, "w", userblock_size=512) as file:
+        group = file.create_group("EEG")
+        group["data"] = data_uv.T
+        for key, value in facts.items():
+            group[key] = np.array([[float(value)]])
+        for i, name in enumerate(bids.CHANNELS):
+            file[f"#refs#/{i}"] = np.array([[ord(c)] for c in name], dtype=np.uint16)
+            file[f"#refs#/{i}"].attrs["MATLAB_class"] = np.bytes_("char")
+        references = [[file[f"#refs#/{i}"].ref] for i in range(len(data_uv))]
+        group.create_dataset("chanlocs/labels", data=np.array(references, dtype=h5py.ref_dtype))
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+def write_bdf_of(path, data_uv, names=bids.CHANNELS, sfreq_hz=500, annotations=None):
+    limits = {"physical_dimension": "uV", "physical_range": (-20000, 20000)}
+    rows = [BdfSignal(row, sfreq_hz, label=n, **limits) for n, row in zip(names, data_uv.astype(float), strict=True)]
+    Bdf(rows, data_record_duration=1, annotations=annotations).write(path)
+    return path
+
+
+def write_paused_bdf(path, data_uv, begins_s, sfreq_hz=500):
+    """A BDF+D of records of 1 s that begin at `begins_s`, each in at most 30 bytes."""
+    write_bdf_of(path, data_uv, sfreq_hz=sfreq_hz, annotations=[EdfAnnotation(0.0, None, "x" * 30)])
+    content = bytearray(path.read_bytes())
+    n_signals = len(data_uv) + 1
+    labels = [bytes(content[256 + 16 * i : 272 + 16 * i]).strip() for i in range(n_signals)]
+    at_lengths = 256 + n_signals * (16 + 80 + 8 * 5 + 80)
+    n_bytes = [3 * int(content[at_lengths + 8 * i : at_lengths + 8 * i + 8]) for i in range(n_signals)]
+    i = labels.index(b"BDF Annotations")
+    for k, begin_s in enumerate(begins_s):
+        at = 256 * (n_signals + 1) + k * sum(n_bytes) + sum(n_bytes[:i])
+        text = begin_s if isinstance(begin_s, bytes) else b"+%g" % begin_s
+        content[at : at + n_bytes[i]] = (text + b"\x14\x14\0").ljust(n_bytes[i], b"\0")
+    content[192:197] = b"BDF+D"
+    path.write_bytes(content)
     return path

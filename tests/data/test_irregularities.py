@@ -173,7 +173,7 @@ def cached(tmp_path, monkeypatch):
         write_tsv(tmp_path / "data/raw/R1/participants.tsv", [person], list(person))
         write_json(
             tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.json",
-            {"sfreq_hz": 100, "scale_uv": 1.0, "dead_samples": []},
+            {"sfreq_hz": 100, "scale_uv": 1.0, "dead_samples": [], "gaps_s": []},
         )
         np.save(tmp_path / f"data/preprocessed/R1/sub-A/{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
         write_label(tmp_path / "data/raw/R1", "simulated")

@@ -1,13 +1,13 @@
 """Samples as people's files hold them: units, headers, channels, gaps, stretches without a signal, and time."""
 
-import h5py
+import re
+
 import mne
 import numpy as np
 import pytest
 from clone import REPOSITORY
-from edfio import Bdf, BdfSignal
 from scipy.io import savemat
-from small_recordings import recording_uv, write_set_of
+from small_recordings import recording_uv, write_bdf_of, write_paused_bdf, write_set_7_3, write_set_of
 
 from hbn import params
 from hbn.data import bids, cleaning, signals
@@ -22,10 +22,8 @@ def noise_uv(n_samples: int = 2000) -> np.ndarray:
 
 def write_bdf(path, data_uv, unit=b"uV", names=bids.CHANNELS):
     """A BDF of 1-s records at 500 Hz whose header says `unit` for numbers that are microvolts."""
-    limits = {"physical_range": (-20000, 20000), "physical_dimension": "uV"}
-    rows = [BdfSignal(row.astype(float), 500, label=name, **limits) for name, row in zip(names, data_uv, strict=True)]
-    Bdf(rows, data_record_duration=1).write(path)
-    content, n = bytearray(path.read_bytes()), len(rows)
+    write_bdf_of(path, data_uv, names)
+    content, n = bytearray(path.read_bytes()), len(names)
     at = 256 + n * (16 + 80)
     content[at : at + 8 * n] = unit.ljust(8) * n
     path.write_bytes(content)
@@ -119,20 +117,8 @@ def test_the_same_net_under_other_names_and_other_nets(tmp_path):
 
 
 def test_matlab_7_3_is_read(tmp_path):
-    data_uv, path = noise_uv(), tmp_path / "a.set"
-    with h5py.File(path, "w", userblock_size=512) as file:
-        group = file.create_group("EEG")
-        group["data"] = data_uv.T
-        for key, value in {"nbchan": 129, "pnts": 2000, "trials": 1, "srate": 500, "xmin": 0, "xmax": 3.998}.items():
-            group[key] = np.array([[float(value)]])
-        for i, name in enumerate(bids.CHANNELS):
-            file[f"#refs#/{i}"] = np.array([[ord(c)] for c in name], dtype=np.uint16)
-            file[f"#refs#/{i}"].attrs["MATLAB_class"] = np.bytes_("char")
-        references = [[file[f"#refs#/{i}"].ref] for i in range(129)]
-        group.create_dataset("chanlocs/labels", data=np.array(references, dtype=h5py.ref_dtype))
-    with open(path, "r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
-    np.testing.assert_array_equal(signals.read_signal(path).data_uv, data_uv)
+    data_uv = noise_uv()
+    np.testing.assert_array_equal(signals.read_signal(write_set_7_3(tmp_path / "a.set", data_uv)).data_uv, data_uv)
 
 
 def test_a_rate_is_the_whole_number_it_stands_for():
@@ -189,17 +175,24 @@ def test_a_stretch_without_a_signal_is_found_to_the_sample_and_the_rest_is_as_wi
 
 def test_a_gap_in_a_bdf_is_time_without_a_signal(tmp_path):
     data_uv = noise_uv(2000)
-    path = write_bdf(tmp_path / "a.bdf", data_uv)
-    content = bytearray(path.read_bytes())
-    labels = [content[256 + 16 * i : 272 + 16 * i].strip() for i in range(129)]
-    assert labels[0] == b"E1"
-    plain = signals.read_signal(path)
+    plain = signals.read_signal(write_bdf(tmp_path / "a.bdf", data_uv))
     assert plain.gaps == ()
-    samples = np.arange(8, dtype=np.int32).reshape(2, 4)
-    notes = np.array([np.frombuffer(f"+{onset}\x14\x14\0".encode().ljust(9, b"\0"), np.uint8) for onset in (0, 5)])
-    filled, gaps = signals._fill_gaps(path, samples, [notes], 2, 1.0)
-    assert gaps == ((2, 10),)
-    assert filled[0].tolist() == [0, 1, *[1] * 8, 2, 3]
+    read = signals.read_signal(write_paused_bdf(tmp_path / "b.bdf", data_uv, (2.25, 3.25, 8.5, 9.502)))
+    assert read.gaps == ((1000, 3125), (3625, 3626))
+    assert read.gaps_s[0] == (2.0, 6.25)
+    assert read.data_uv.shape == (129, 2000 + 2126)
+    live = np.delete(np.arange(4126), np.r_[1000:3125, 3625:3626])
+    np.testing.assert_array_equal(read.data_uv[:, live], plain.data_uv)
+    assert (read.data_uv[:, 1000:3125] == plain.data_uv[:, 999:1000]).all()
+    for begins_s, said in (
+        ((0, 1, 1.5, 3), "record 2 begins at 1.5 s"),
+        ((0, 1, 2, 9000), "8997 s are missing"),
+        ((0, 1, 2, b"+nan"), "'\\+nan', which is no time"),
+        ((0, 1, 2, b"three"), "three"),
+    ):
+        refused = refusal(write_paused_bdf(tmp_path / "c.bdf", data_uv, begins_s))
+        assert refused.reason == "unreadable"
+        assert re.search(said, refused.detail)
 
 
 @pytest.mark.parametrize("said", [b"-1", b"4", b"5"])

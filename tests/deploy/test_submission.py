@@ -15,9 +15,10 @@ from ruamel.yaml import YAML
 import submission
 from hbn import params, stage
 from hbn.data.dataset import Dataset
-from hbn.deploy import challenge_zip, zip_run
+from hbn.deploy import as_distributed, challenge_zip, zip_run
 from hbn.files import HbnError, read_json, sha256
 from hbn.networks import architecture, inference
+from hbn.sources.simulated import write_set
 
 P = stage.view(params.load(REPOSITORY / "params.yaml"), ("challenge2.ridge_alphas", "scores", "exec"))
 P.scores = P.scores.model_copy(update={"n_bootstrap": 20})
@@ -26,11 +27,14 @@ SIZE = {"size": "tiny", "n_spatial_filters": 8, "dropout": 0.1}
 
 @pytest.fixture
 def repository(tiny_dataset, tmp_path, monkeypatch) -> Path:
-    """A repository with an average-referenced dataset at 500 Hz and two networks of random weights."""
+    """A repository with an average-referenced dataset at 500 Hz, its recordings, and two networks of random weights."""
     monkeypatch.chdir(tmp_path)
     for path in tiny_dataset.rglob("sub-*.npy"):
         signal = np.load(path).astype(np.float32)  # (T, C)
         np.save(path, (signal - signal.mean(1, keepdims=True)).astype(np.float16))
+        folder = Path("data/raw/R1") / path.parent.name / "eeg"
+        folder.mkdir(parents=True)
+        write_set(folder / f"{path.stem}_eeg.set", ((signal - signal[:, [128]]) / 64).T, sfreq_hz=500)
     save_networks(window_s=2.0)
     return tmp_path
 
@@ -62,7 +66,9 @@ def test_the_stage_scores_the_unpacked_zip_and_repeats_its_bytes(repository):
     assert report["source"] == "simulated"
     assert report["challenge1"]["n"] == {"participants": 3, "predictions": 18}
     assert report["challenge2"]["n"] == {"participants": 3, "predictions": 3 * 28}
-    assert report["challenge2_by_participant"]["n"]["predictions"] == 3
+    for name in challenge_zip.NAMES:
+        loss = report[name]["nrmse"]["value"] - report[name]["nrmse_of_pipeline"]["value"]
+        assert report[name]["loss_as_distributed"]["value"] == pytest.approx(loss, abs=1e-5)
     rows = [report[name]["nrmse"]["value"] for name in challenge_zip.NAMES]
     assert report["overall"]["nrmse"] == pytest.approx(0.3 * rows[0] + 0.7 * rows[1], rel=1e-4)
     with zipfile.ZipFile(submission.ZIP) as archive:
@@ -98,6 +104,31 @@ def test_it_is_the_pipelines_network_at_every_batch_size_reference_and_unit(repo
             assert module(torch.zeros(1, *challenge_zip.SHAPE)).isfinite().all()
 
 
+def test_windows_as_distributed_are_those_of_the_recording_at_100_hz(repository):
+    """Sines below 45 Hz: at 500 Hz filtered and resampled, at 100 Hz as they are, a dead channel included."""
+    rng = np.random.default_rng(3)
+    hz, phase = rng.uniform(2, 40, size=(2, 129, 1))
+    files = sorted(Path("data/raw").rglob("*.set"))
+    for path, sfreq_hz in zip(files, (500, 100, 500, 100, 500, 100), strict=True):
+        times_s = np.arange(30 * sfreq_hz) / sfreq_hz
+        data_uv = 20 * np.sin(2 * np.pi * hz * times_s + phase)
+        data_uv[[7, 128]] = 0
+        write_set(path, data_uv.astype(np.float32), sfreq_hz)
+    dataset = Dataset.open("data/dataset", 2.0)
+    windows = dataset.windows[::5]
+    rows = as_distributed.contrast_windows(dataset, windows)
+    assert rows.tolist() == list(range(len(windows)))
+    found_uv = np.concatenate(list(as_distributed.batches(dataset, windows)))
+    times_s = windows[:, 1, None, None] / 500 + np.arange(200) / 100
+    expected_uv = 20 * np.sin(2 * np.pi * hz * times_s + phase)
+    expected_uv[:, [7, 128]] = 0
+    inside = (windows[:, 1] >= 2000) & (windows[:, 1] <= 12_000)  # away from the edges of the filter
+    np.testing.assert_allclose(found_uv[inside], expected_uv[inside], atol=0.1)
+    files[0].unlink()
+    with pytest.raises(HbnError, match="is in the dataset but not below"):
+        list(as_distributed.batches(dataset, windows))
+
+
 def test_nothing_stays_on_the_cpu(repository, zipped):
     for name in challenge_zip.NAMES:
         saved = inference.load_file(f"models/{name}.pt", made_by=name)
@@ -122,7 +153,7 @@ def test_another_rate_is_refused(zipped):
 def test_a_submission_that_fails_or_differs_stops_the_stage(repository, monkeypatch):
     code = challenge_zip.code()
     text = code["submission.py"].decode()
-    different = text.replace("x_uv - x_uv.mean(dim=1, keepdim=True)", "x_uv")
+    different = text.replace("x_uv - x_uv.mean(dim=1, keepdim=True)", "x_uv.flip(1)")
     assert different != text
     for changed, message in (
         ("import hbn\n" + text, "No module named 'hbn'"),

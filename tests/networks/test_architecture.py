@@ -32,10 +32,14 @@ def eeg_uv(sfreq_hz: int, n: int = 3) -> torch.Tensor:
     return torch.from_numpy(10 * np.sin(2 * np.pi * hz * t + phase).sum(2)).float()
 
 
+def normalised(encoder: architecture.Encoder, x_uv: torch.Tensor) -> torch.Tensor:
+    return encoder.normalise(encoder.repair(encoder.resample(x_uv)))
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_same_weights_give_the_same_output_at_every_rate(index):
     expected = networks(100)[index](eeg_uv(100))
-    assert expected.shape == (3, (3, 4)[index])
+    assert expected.shape == (3, (3 + 1 + 200, 4)[index])
     for sfreq_hz in (200, 500, 1000):
         network = networks(sfreq_hz)[index]
         network.load_state_dict(networks(100)[index].state_dict())
@@ -69,7 +73,7 @@ def test_one_artefact_has_a_bounded_effect():
     encoder = networks(500)[0].encoder
     x_uv = eeg_uv(500)
     x_uv[:, 5, 500] = 1e6
-    assert encoder.normalise(encoder.resample(x_uv)).abs().max() <= architecture.CLIP
+    assert normalised(encoder, x_uv).abs().max() <= architecture.CLIP
 
 
 def test_response_time_lies_where_there_was_a_response():
@@ -92,23 +96,60 @@ def test_target_distributions_sum_to_one_and_their_mean_is_the_response_time():
     assert target[5].tolist() == [0.0] * (target.shape[1] - 1) + [1.0]
 
 
-def test_bad_channels_change_the_output_as_if_they_were_not_there():
-    """One dead and one huge channel: the output is that of the window in which they are the mean of the others."""
+def spoil(x_uv: torch.Tensor, dead: int, huge: int) -> torch.Tensor:
+    """Windows (B, 129, 1000) against their average, in which a channel recorded nothing and one is all noise."""
+    x_uv = x_uv - x_uv[:, 128:]  # as recorded, against Cz
+    x_uv[:, dead] = 0.0
+    x_uv[:, huge] = 900 * torch.randn(len(x_uv), 1000, generator=torch.Generator().manual_seed(1))
+    return x_uv - x_uv.mean(1, keepdim=True)  # some of the huge channel is in all others
+
+
+def smooth_eeg_uv(n: int = 3) -> torch.Tensor:
+    """Windows (N, 129, 1000) of equally strong channels of which neighbours record nearly the same, as on a scalp."""
+    sources_uv = eeg_uv(500, n)
+    x_uv = architecture.smooth_components(positions_m(), 40) @ sources_uv[:, :40] + 0.1 * sources_uv
+    return 20 * x_uv / x_uv.square().mean((0, 2), keepdim=True).sqrt()
+
+
+def test_a_bad_channel_is_what_the_good_ones_make_most_likely():
+    """By the textbook: the mean of a Gaussian given its other variables, C_bg C_gg^-1 x_g."""
     network = networks(500)[0]
-    x_uv = eeg_uv(500)
+    x_uv = smooth_eeg_uv(20)
+    x_uv = x_uv - x_uv.mean(1, keepdim=True)
+    network.encoder.adapt(x_uv)
+    covariance = torch.linalg.inv(network.encoder.whitener.double() @ network.encoder.whitener.double())
     bad = [5, 70]
     good = [c for c in range(129) if c not in bad]
-    spoilt = x_uv.clone()
-    spoilt[:, 128] = spoilt[:, 5] = 0.0  # Cz and an electrode that records nothing against it
-    spoilt[:, 70] = 900 * torch.randn(3, 1000, generator=torch.Generator().manual_seed(1))
-    without = spoilt.clone()
-    without[:, bad] = spoilt[:, good].mean(1, keepdim=True)
-    # Of the average reference, some of the huge channel is in all others.
-    spoilt, without = (x - x.mean(1, keepdim=True) for x in (spoilt, without))
-    gated, expected = (network.encoder.normalise(network.encoder.resample(x)) for x in (spoilt, without))
-    assert gated[:, :, bad].abs().max() == 0
-    torch.testing.assert_close(gated, expected, atol=0.02, rtol=0)  # of 1, the rms of a window
-    torch.testing.assert_close(network(spoilt), network(without), atol=5e-3, rtol=0)
+    repaired = network.encoder.repair(network.encoder.resample(spoil(x_uv, *bad))).double()
+    expected = covariance[bad][:, good] @ torch.linalg.inv(covariance[good][:, good]) @ repaired[:, good]
+    torch.testing.assert_close(repaired[:, bad], expected, atol=0.15 * expected.std().item(), rtol=0)
+    clean = network.encoder.resample(x_uv)
+    assert (repaired[:, bad] - clean[:, bad]).std() < 0.25 * clean[:, bad].std()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_bad_channels_hardly_change_the_output(index):
+    """One dead and one huge channel: much nearer to the clean window's output than another window's is."""
+    network = networks(500)[index]
+    x_uv = smooth_eeg_uv(20)
+    x_uv = x_uv - x_uv.mean(1, keepdim=True)
+    network.encoder.adapt(x_uv)
+    with torch.no_grad():
+        clean, spoilt = network(x_uv)[:, :4], network(spoil(x_uv, 5, 70))[:, :4]
+        assert ((spoilt - clean).std(0) < 0.2 * clean.std(0)).all()
+
+
+def test_the_distribution_is_that_of_the_outcomes_with_a_response():
+    """By hand: logits of samples, of an early press and of no response; at a temperature of 2, their square roots."""
+    network = networks(500)[0]
+    probability = torch.rand(2, 202, generator=torch.Generator().manual_seed(1)) + 0.1
+    answered = torch.cat([probability[:, 200:201], probability[:, :200]], 1)
+    torch.testing.assert_close(network.distribution(probability.log()), answered / answered.sum(1, keepdim=True))
+    network.temperature.fill_(2.0)
+    root = answered.sqrt()
+    torch.testing.assert_close(network.distribution(probability.log()), root / root.sum(1, keepdim=True))
+    x_uv = eeg_uv(500)
+    torch.testing.assert_close(network(x_uv)[:, 3:], network.distribution(network.logits(x_uv)[0]))
 
 
 def test_a_bad_channel_hidden_by_a_worse_one_is_found_and_cz_is_never_bad():
@@ -119,7 +160,7 @@ def test_a_bad_channel_hidden_by_a_worse_one_is_found_and_cz_is_never_bad():
     x_uv[:, 9] *= 20  # 200 uV, while the first one puts 775 uV into every channel
     x_uv -= x_uv.mean(1, keepdim=True)
     x_uv[:, 128] = 0.0
-    x = encoder.normalise(x_uv)
+    x = normalised(encoder, x_uv)  # without a whitener yet, what is filled in is zero
     assert x[:, :, [7, 9]].abs().max() == 0
     kept = x.square().sum(1) > 0
     kept[:, [7, 9]] = True
@@ -130,7 +171,7 @@ def test_a_window_moved_in_time_has_the_same_features_away_from_its_ends():
     encoder = networks(100)[0].encoder
     long = eeg_uv(100)
     long = torch.cat([long, long.flip(-1)], dim=-1)  # 4 s
-    x = encoder.normalise(long)
+    x = normalised(encoder, long)
     with torch.no_grad():
         early, late = (encoder.features(x[:, start : start + 300])[0] for start in (0, 40))
     torch.testing.assert_close(early[:, 80:90], late[:, 60:70], atol=1e-4, rtol=1e-4)

@@ -48,17 +48,32 @@ def test_a_stack_of_probabilities_orders_better_than_each(people):
 
 
 def test_out_of_fold_predictions_never_saw_their_row():
-    x = np.arange(25.0)[:, None]
-    y = np.stack([x[:, 0], -x[:, 0]], axis=1)
+    y = np.stack([np.arange(25.0), -np.arange(25.0)], axis=1)
 
-    def nearest(train_x, train_y, x):
+    def nearest(rows, rest):
         """Gives itself away where a row was fitted to: its own y would come back."""
-        return train_y[np.abs(train_x[:, 0] - x).argmin(1)]
+        return y[rows[np.abs(rows - rest[:, None]).argmin(1)]]
 
-    predicted = stacking.out_of_fold(nearest, x, y)
-    assert predicted.shape == (25, 2)
-    assert (predicted != y).all()
-    assert (stacking.out_of_fold(nearest, x[:3], y[:3]) != y[:3]).all()  # fewer rows than folds
+    for n_rows in (25, 3):  # and fewer rows than folds
+        predicted = stacking.out_of_fold(nearest, n_rows)
+        assert predicted.shape == (n_rows, 2)
+        assert (predicted != y[:n_rows]).all()
+        assert (np.abs(predicted - y[:n_rows]) <= 10).all()  # each at its place
+
+
+def test_a_stack_of_trials_takes_times_from_answered_trials_and_misses_from_all():
+    rng = np.random.default_rng(4)
+    truth_s, miss = rng.uniform(1, 2, 400), rng.random(400) < 0.3
+    rt_s = np.where(miss, np.nan, truth_s)
+    log_odds = np.where(miss, 1.0, -1.0) + rng.normal(size=(2, 400))
+    outputs = [np.stack([k + truth_s + 0.3 * rng.normal(size=400), 1 / (1 + np.exp(-log_odds[k]))], 1) for k in (0, 1)]
+    held_out, new = [output[:200] for output in outputs], [output[200:] for output in outputs]
+    together = stacking.stack_trials(held_out, rt_s[:200], new)
+    assert together.shape == (200, 2)
+    parts = [trials.MEASURES["nrmse"](rt_s[200:], output) for output in new]
+    assert trials.MEASURES["nrmse"](rt_s[200:], together) < min(parts) - 0.05
+    parts = [trials.MEASURES["auroc_miss"](rt_s[200:], output) for output in new]
+    assert trials.MEASURES["auroc_miss"](rt_s[200:], together) > max(parts) + 0.02
 
 
 def test_scores_by_group_with_n_and_the_small_ones_named():

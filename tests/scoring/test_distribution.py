@@ -21,11 +21,23 @@ def test_quantiles_and_intervals_by_hand():
     assert distribution.coverage(np.array([1.0, 1.4, 2.5, 4.2]), np.full(4, 1.0), np.full(4, 2.0)) == 0.5
 
 
-def test_outcomes_of_the_network_become_a_distribution_given_a_response():
-    outcomes = np.array([[0.1, 0.2, 0.1, 0.4]])  # two time bins, early, no response: (B, bins + 2)
-    mass, edges_s = distribution.from_outcomes(outcomes[:, [0, 1, 2, 3]], trial_offset_s=0.5, bin_s=1.0)
-    assert edges_s == pytest.approx([0.0, 0.5, 1.5, 2.5])
-    assert mass == pytest.approx(np.array([[0.25, 0.25, 0.5]]))
+def test_the_bins_of_the_network_are_an_early_press_and_the_window():
+    assert distribution.bin_edges_s(trial_offset_s=0.5, window_s=2.0, n_bins=3) == pytest.approx([0.0, 0.5, 1.5, 2.5])
+
+
+def test_curves_of_coverage_reach_the_level_where_the_distribution_is_the_truth():
+    rng = np.random.default_rng(2)
+    mean_s = rng.uniform(1, 2, size=4000)
+    rt_s = mean_s + 0.2 * rng.normal(size=4000)
+    rt_s[::10] = np.nan
+    edges_s = np.linspace(0, 3, 301)
+    predicted = {
+        name: distribution.Predicted(distribution.gaussian(mean_s, sd_s, edges_s), edges_s)
+        for name, sd_s in (("right", 0.2), ("narrow", 0.1))
+    }
+    level, right, narrow = distribution.coverage_curves(predicted, rt_s).T
+    assert right == pytest.approx(level, abs=0.03)
+    assert (narrow[5:] < level[5:] - 0.05).all()
 
 
 def test_crps_by_hand_and_in_closed_form():
@@ -43,7 +55,7 @@ def test_crps_by_hand_and_in_closed_form():
     sample_s = np.array([0.1, 0.5, 2.0])
     within_s = np.abs(sample_s[:, None] - sample_s).mean() / 2
     expected_s = np.abs(sample_s - 0.4).mean() - within_s
-    mass = distribution.empirical(sample_s, FINE_S)
+    mass = distribution.empirical(sample_s, FINE_S, n_trials=1)
     assert distribution.crps_s(mass, FINE_S, np.array([0.4])) == pytest.approx([expected_s], abs=1e-3)
 
 
@@ -74,10 +86,11 @@ def test_the_temperature_undoes_a_wrong_width(sd_s, expected):
         )
 
 
-def test_scores_name_every_level_and_take_one_distribution_for_all_trials():
+def test_scores_name_every_level():
     rng = np.random.default_rng(2)
     participant, y_s = np.repeat(np.arange(10), 20), rng.uniform(0, 4, size=200)
-    rows = distribution.scores(participant, y_s, np.array([[0.25, 0.25, 0.5]]), EDGES_S, n_bootstrap=50, seed=1)
+    predicted = distribution.Predicted(np.tile([0.25, 0.25, 0.5], (200, 1)), EDGES_S)
+    rows = distribution.scores(participant, y_s, predicted, n_bootstrap=50, seed=1)
     assert set(rows) == {"crps_s", *(f"{what}_{level}" for what in ("coverage", "width_s") for level in (50, 80, 95))}
     assert rows["width_s_50"]["value"] == pytest.approx(2.0)
     assert rows["coverage_80"]["low"] < 0.8 < rows["coverage_80"]["high"]

@@ -1,6 +1,7 @@
 """check.py: what the pipeline would use of a folder, from headers and tables, in seconds."""
 
 import os
+import struct
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ from small_recordings import write_bdf_of
 from small_release import person, write_release
 
 import check
-from hbn.data.headers import problem_of
+from hbn.data.bids import CHANNELS
+from hbn.data.signals import problem_of
 from hbn.files import HbnError, write_text, write_tsv
 
 STEM = "sub-A/eeg/sub-A_task-contrastChangeDetection_run-1"
@@ -29,7 +31,7 @@ def root(workspace):
     """A release of .set files that have a header of MATLAB and, where nothing else is said, no samples."""
     root = write_release(workspace / "mine", person("sub-A", sex="male"), person("sub-B", age="?"), person("sub-C"))
     for path in root.rglob("*.set"):
-        path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(128))
+        path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(126) + b"IM" + struct.pack("<II", 14, 80_000_000 - 136))
         os.truncate(path, 80_000_000)  # without taking room
     rows = [dict(zip(("onset", "value", "feedback"), map(str, row), strict=True)) for row in TRIALS]
     write_tsv(root / f"{STEM}_events.tsv", rows, ["onset", "value", "feedback"])
@@ -88,7 +90,8 @@ def test_what_is_no_release_is_said(root):
         (lambda content: content[:236] + b"-1      " + content[244:-100], "3.99948 records"),
         (lambda content: content[:252] + b"four" + content[256:], "a damaged header of BDF"),
         (lambda content: b"0" + content[1:], "not the beginning of a BDF file"),
-        (lambda content: b"", "not the beginning of a BDF file"),
+        (lambda content: content.replace(b"uV  ", b"ADU ", 1), "channel E1 of x_eeg.bdf has 'ADU'"),
+        (lambda content: content.replace(b"E77 ", b"E78 ", 1), "x_eeg.bdf has channel E78 twice"),
     ],
 )
 def test_headers_of_bdf(tmp_path, change, reason):
@@ -108,7 +111,8 @@ def test_headers_of_bdf(tmp_path, change, reason):
 )
 @pytest.mark.parametrize("top_level", [True, False])
 def test_headers_of_set(tmp_path, n_bytes, named, reason, top_level):
-    header = {"nbchan": 129.0, "pnts": 100.0, "trials": 1.0, "data": named}
+    header = {"nbchan": 129.0, "pnts": 100.0, "trials": 1.0, "srate": 500.0, "data": named}
+    header["chanlocs"] = np.array([(name,) for name in CHANNELS], dtype=[("labels", object)])
     path = tmp_path / "x_eeg.set"
     savemat(path, header if top_level else {"EEG": header}, appendmat=False)
     (tmp_path / "x_eeg.fdt").write_bytes(b"\0" * n_bytes)
@@ -116,8 +120,12 @@ def test_headers_of_set(tmp_path, n_bytes, named, reason, top_level):
     (tmp_path / "x_eeg.fdt").unlink()
     assert problem_of(path).endswith("x_eeg.fdt, and neither is beside it")
     path.write_bytes(path.read_bytes()[:300])
-    assert problem_of(path).startswith("a damaged MATLAB file")
+    assert problem_of(path).startswith("cut or damaged, it has 300 bytes")
     path.write_bytes(b"nothing of MATLAB")
     assert problem_of(path) == "not the beginning of a MATLAB file"
+    os.truncate(path, 2_000_000)
+    assert problem_of(path) == "not the beginning of a MATLAB file"
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF")
+    assert problem_of(path)
+    os.truncate(path, 2_000_000)
     assert problem_of(path) == ""

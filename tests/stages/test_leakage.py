@@ -9,7 +9,6 @@ import planted
 import pytest
 import torch
 
-import challenge2
 from hbn import params
 from hbn.data.bids import FACTORS, factor_values
 from hbn.data.dataset import Dataset, response_times_s
@@ -17,9 +16,9 @@ from hbn.data.events import Event, contrast_trials
 from hbn.data.splits import split_of
 from hbn.networks import architecture
 from hbn.networks.inference import adapted_encoder
-from hbn.scoring import baselines
-from hbn.scoring.response_time import floors, scores
+from hbn.scoring import baselines, factors, trials
 from hbn.training import response_time
+from hbn.training.factors import participant_features, ridge, set_readout
 
 P = params.load()
 CPU = torch.device("cpu")
@@ -42,16 +41,16 @@ def permuted(rows: list[dict], columns: tuple[str, ...], seed: int) -> list[dict
 def challenge1_scores(dataset: Dataset, folder: Path) -> dict[str, dict]:
     """Scores of the stage's network on the test trials, and of their mean; `folder` takes its checkpoint."""
     p = P.model_copy(update={"challenge1": P.challenge1.model_copy(update=QUICK)})
-    trials = response_time.split_trials(dataset)
-    train, test = trials["train"], trials["test"]
+    split = response_time.split_trials(dataset)
+    test = split["test"]
     folder.mkdir()
     with contextlib.chdir(folder):
-        network = response_time.train(p, dataset, trials, CPU, Path("plots"), None)
+        network = response_time.train(p, dataset, split, CPU, Path("plots"), None)
     outputs = {"eeg": response_time.outputs(network, dataset, test, CPU)}
-    outputs["mean"] = floors(train, response_times_s(train), test, dataset.participants)["mean"]
+    outputs["mean"] = trials.without_eeg(split["train"], test, dataset.participants)["mean"]
     participant = np.array([t["participant_id"] for t in test])
     rt_s = response_times_s(test)
-    return {name: scores(rt_s, participant, output, SCORES) for name, output in outputs.items()}
+    return {name: trials.scores(rt_s, participant, output, SCORES) for name, output in outputs.items()}
 
 
 def challenge2_scores(dataset: Dataset) -> dict[str, dict]:
@@ -59,13 +58,13 @@ def challenge2_scores(dataset: Dataset) -> dict[str, dict]:
     network = architecture.Factors(adapted_encoder(dataset, P.model), P.challenge2.n_regions, len(FACTORS)).eval()
     fitted = dataset.split_participants("train", FACTORS[0]) + dataset.split_participants("validation", FACTORS[0])
     test = dataset.split_participants("test", FACTORS[0])
-    features = challenge2.participant_features(network, dataset, fitted + test, CPU)
+    features = participant_features(network, dataset, fitted + test, CPU)
     known = features[: len(fitted)], factor_values(fitted), baselines.age_sex(fitted)
-    challenge2.fit_readout(network, *known, P.challenge2.ridge_alphas)
+    set_readout(network, *ridge(*known, P.challenge2.ridge_alphas))
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(features[len(fitted) :]).float()).numpy()
     ids = np.array([one["participant_id"] for one in test])
-    return challenge2.scores(ids, factor_values(test), predicted, SCORES)
+    return factors.scores(ids, factor_values(test), predicted, SCORES)
 
 
 def test_response_times_are_learned_from_the_signal_alone(dataset, tmp_path, monkeypatch):

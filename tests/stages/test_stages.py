@@ -17,7 +17,6 @@ import torch
 from clone import REPOSITORY
 
 import assemble
-import challenge2
 from hbn import params, stage
 from hbn.data import events
 from hbn.data.dataset import Dataset
@@ -25,6 +24,7 @@ from hbn.data.release_tables import with_previous
 from hbn.files import read_csv
 from hbn.networks import architecture
 from hbn.networks.inference import new_encoder
+from hbn.training.factors import participant_features, ridge, set_readout
 from hbn.training.response_time import Trials
 
 P = params.load()
@@ -87,7 +87,7 @@ def test_the_readout_of_factors_is_the_ridge_regression(tiny_dataset):
     x = rng.normal(5, 3, size=(60, network.n_features))
     y = x[:, :4] * [0.5, -1, 0, 2] + [1, 2, 3, 4]
     age_sex = np.where(rng.random((60, 2)) < 0.1, np.nan, x[:, 4:6])
-    challenge2.fit_readout(network, x, y, age_sex, [1e-6])
+    set_readout(network, *ridge(x, y, age_sex, [1e-6]))
     with torch.inference_mode():
         predicted = network.readout(torch.from_numpy(x).float()).numpy()
     np.testing.assert_allclose(predicted, y, atol=0.02)
@@ -98,7 +98,7 @@ def test_a_participants_factors_are_the_mean_of_the_window_predictions(tiny_data
     torch.manual_seed(0)
     network = architecture.Factors(new_encoder(dataset, P.model), 3, 4).eval()
     one = dataset.participants["sub-D"]
-    pooled = challenge2.participant_features(network, dataset, [one], torch.device("cpu"))
+    pooled = participant_features(network, dataset, [one], torch.device("cpu"))
     owner = np.array([row["participant_id"] for row in dataset.cache.recordings])
     windows = dataset.windows[owner[dataset.windows[:, 0]] == "sub-D"]
     with torch.inference_mode():

@@ -36,7 +36,7 @@ def release(workspace):
             write_tsv(raw / participant / f"eeg/{stem}_events.tsv", rows, list(columns))
             write_json(
                 preprocessed / participant / f"{stem}_eeg.json",
-                {"sfreq_hz": SFREQ_HZ, "scale_uv": 1.0, "dead_samples": []},
+                {"sfreq_hz": SFREQ_HZ, "scale_uv": 1.0, "dead_samples": [], "gaps_s": []},
             )
             np.save(preprocessed / participant / f"{stem}_eeg.npy", np.zeros((2000, 129), np.float16))
         people = [{"participant_id": p, "sex": "F", "age": 9, **dict.fromkeys(FACTORS, 0.1)} for p, _ in tables]

@@ -1,8 +1,11 @@
 """Event tables as they really are, and the trials of contrast change detection."""
 
+import logging
 import math
+import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from hbn.data import event_kinds
+from hbn.data.absent import why_absent
 from hbn.data.bids import UnusableRecording
 from hbn.files import HbnError, parse_tsv
 
+log = logging.getLogger(__name__)
+Gaps = Sequence[tuple[float, float]]  # begin and end of each pause of a recording, in s from its beginning
 CONTRAST_CHANGE = "contrastChangeDetection"
 FILE_REASONS = ("file_without_own_block", "block_without_targets")
 TARGETS = ("left_target", "right_target")
@@ -49,18 +55,27 @@ class Trial:
     n_presses_after: int  # from the target to the next trial start, the response included
 
 
-def read_events(path: Path | str, duration_s: float = math.inf) -> list[Event]:
-    """Events of a table (see parse_events); UnusableRecording 'events_missing' where there is none."""
-    if not Path(path).exists():
+def read_events(path: Path | str, duration_s: float = math.inf, gaps_s: Gaps = ()) -> list[Event]:
+    """Events of a table (see parse_events).
+
+    UnusableRecording 'events_missing' where there is none, 'pointer' where there is only a placeholder of it.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
         raise UnusableRecording("events_missing", f"{path} does not exist")
-    return parse_events(Path(path).read_bytes(), path, duration_s)
+    if reason := why_absent(path, path.parent):
+        raise UnusableRecording("pointer", reason)
+    return parse_events(path.read_bytes(), path, duration_s, gaps_s)
 
 
-def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf) -> list[Event]:
+def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf, gaps_s: Gaps = ()) -> list[Event]:
     """Rows in file order, which decides where onsets are tied; only onset, sample, value and feedback are read.
 
     A row has no time (NaN) where the table has none, where it lies before the recording, where it is earlier than the
     row before or later than the row after, and where `sample` contradicts it.
+
+    An onset is the time since the recording's first sample (BIDS): it counts the pauses `gaps_s` of a discontinuous
+    recording. `sample` may count them or not. A warning says where the table may leave the pauses out of its onsets.
 
     Raises UnusableRecording: 'events_unreadable' (no table, or a row lacks cells), 'events_columns' (no onset or value)
     or 'events_onsets' (the onsets are not in seconds, or most of them are later than the `duration_s` of the
@@ -79,7 +94,11 @@ def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf)
     if short := [number for number, row in enumerate(rows, start=1) if None in row.values()]:
         raise UnusableRecording("events_unreadable", f"{path}: row {short[0]} has fewer cells than the header")
     onsets_s = _onsets_s(
-        [row["onset"] or "n/a" for row in rows], [row.get("sample") or "n/a" for row in rows], path, duration_s
+        [row["onset"] or "n/a" for row in rows],
+        [row.get("sample") or "n/a" for row in rows],
+        path,
+        duration_s,
+        gaps_s,
     ).tolist()
     return [
         Event(onset_s, row["value"] or "n/a", row.get("feedback") or "n/a")
@@ -87,7 +106,7 @@ def parse_events(content: bytes, path: Path | str, duration_s: float = math.inf)
     ]
 
 
-def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_s: float) -> np.ndarray:
+def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_s: float, gaps_s: Gaps) -> np.ndarray:
     """The times (N,) of the rows of a table, NaN where there is none (see parse_events)."""
     if commas := [text for text in onsets if "," in text]:
         decimal = all(re.fullmatch(r"-?\d+,\d+", text) for text in commas) and "." not in "".join(onsets)
@@ -101,13 +120,15 @@ def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_
         raise UnusableRecording("events_onsets", f"{path}: most onsets are no numbers, such as {wrong[0]!r}")
     onset_s[onset_s < 0] = np.nan
     both = (onset_s > 0) & (sample > 0)
+    counts_pauses = not gaps_s
     if both.any():
-        rate_hz = np.median(sample[both] / onset_s[both])
+        sampled_s, rate_hz = _sampled_s(onset_s, sample, both, gaps_s)
+        counts_pauses = counts_pauses or sampled_s is not onset_s
         if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
             raise UnusableRecording(
                 "events_onsets", f"{path}: onsets are not in seconds, {rate_hz:.6g} samples fall on one unit of onset"
             )
-        onset_s[both & (np.abs(sample / rate_hz - onset_s) > TOLERANCE_S)] = np.nan
+        onset_s[both & (np.abs(sample / rate_hz - sampled_s) > TOLERANCE_S)] = np.nan
     elif np.nanmedian([0, *onset_s]) > duration_s:
         raise UnusableRecording(
             "events_onsets", f"{path}: most onsets are later than the end of the recording after {duration_s:g} s"
@@ -115,7 +136,36 @@ def _onsets_s(onsets: list[str], samples: list[str], path: Path | str, duration_
     timed = np.flatnonzero(~np.isnan(onset_s))
     earlier = np.diff(onset_s[timed]) < 0
     onset_s[timed[:-1][earlier]] = onset_s[timed[1:][earlier]] = np.nan
+    if not counts_pauses:
+        _warn_of_pauses(onset_s, path, duration_s, gaps_s)
     return onset_s
+
+
+def _sampled_s(onset_s: np.ndarray, sample: np.ndarray, both: np.ndarray, gaps_s: Gaps) -> tuple[np.ndarray, float]:
+    """The times (N,) that `sample` counts, and its rate: `onset_s`, or that without the pauses if it fits more rows."""
+    best = None
+    for times_s in (onset_s, onset_s - sum(np.clip(onset_s - a, 0, b - a) for a, b in gaps_s)):
+        rates_hz = sample[both] / np.maximum(times_s[both], 1e-9)
+        rate_hz = float(np.median(rates_hz))
+        n_fit = int((np.abs(sample[both] / rate_hz - times_s[both]) <= TOLERANCE_S).sum())
+        if best is None or n_fit > best[0]:
+            best = n_fit, times_s, rate_hz
+    return best[1:]
+
+
+def _warn_of_pauses(onset_s: np.ndarray, path: Path | str, duration_s: float, gaps_s: Gaps) -> None:
+    """Say so where the onsets (N,) would fit a recording without its pauses, too."""
+    recorded_s = duration_s - sum(end - begin for begin, end in gaps_s)
+    is_later = (onset_s > recorded_s + TOLERANCE_S) & (onset_s <= duration_s)
+    if is_later.any() or not (onset_s > gaps_s[0][0]).any():
+        return
+    n_within = sum(int(((onset_s > begin) & (onset_s < end)).sum()) for begin, end in gaps_s)
+    within = f", and {n_within} rows lie in a pause" if n_within else ""
+    log.warning(
+        "%s: nothing shows whether its onsets count the %.1f s of pauses of the recording%s; they are read as if "
+        "they did, as BIDS says",
+        *(path, duration_s - recorded_s, within),
+    )
 
 
 def _number(text: str) -> float:
@@ -141,7 +191,8 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
     'no_trial_start'; 'several_targets' in one trial; 'no_onset' (a row of the trial has no time);
     'boundary' (the recording was interrupted between trial start and the end of the response window);
     'unknown_value' (after the target a value that no task has: it may have been a press);
-    'press_without_feedback'. The targets of a table are as many as its trials and these reasons together.
+    'press_without_feedback'; 'no_next_trial_start' (no press, and the block or the table ends: a press may be missing).
+    The targets of a table are as many as its trials and these reasons together.
     Two more reasons, those of FILE_REASONS, count 1 for the file: 'file_without_own_block' and 'block_without_targets'
     (begun and aborted).
     """
@@ -198,6 +249,8 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
             dropped["unknown_value"] += 1
         elif outcome is None:
             dropped["press_without_feedback"] += 1
+        elif outcome == "miss" and end == len(rows):
+            dropped["no_next_trial_start"] += 1
         else:
             trials.append(
                 Trial(

@@ -1,6 +1,7 @@
 """What the headers of recordings (.set, .bdf) say, and whether their files are as long, without reading samples."""
 
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from hbn.data.absent import why_absent
 from hbn.data.bids import UnusableRecording
 
+MATLAB_BYTES = 128  # of the header of a MATLAB file
+VARIABLES = (14, 15)  # kinds of what a MATLAB 5 file holds: miMATRIX, miCOMPRESSED
 SMALL_BYTES = 1 << 20  # a .set that is smaller may hold only the header, beside an .fdt
 BDF_BYTES = 256  # of the header of the file, and of that of each signal
 BDF_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # label, transducer, unit, limits (4), filters, samples, reserved
@@ -27,39 +30,28 @@ class BdfHeader:
     per_record: np.ndarray  # (signals,) samples in a record
 
 
-def problem_of(path: Path) -> str:
-    """Why a recording (.set or .bdf) cannot be what its name says; empty where nothing is seen."""
-    try:
-        if path.suffix == ".bdf":
-            read_bdf_header(path)
-            return ""
-        return _problem_of_set(path)
-    except UnusableRecording as error:
-        return error.detail.removeprefix(f"{path.name}: ")
-
-
-def _problem_of_set(path: Path) -> str:
+def is_hdf5(path: Path) -> bool:
+    """Whether a .set is of MATLAB 7.3; UnusableRecording for no MATLAB file, and for one that was cut."""
+    n_bytes, at = path.stat().st_size, MATLAB_BYTES
     with open(path, "rb") as file:
-        head = file.read(128)
-    if head.startswith(b"MATLAB 5.0 MAT-file"):
-        if path.stat().st_size < SMALL_BYTES:
-            try:
-                header = load_set(path)
-            except UnusableRecording:
-                raise
-            except Exception as error:  # of many kinds, for a damaged file
-                return f"a damaged MATLAB file ({type(error).__name__})"
-            if isinstance(header["data"], str):
-                find_fdt(path, header)
-        return ""
-    return "" if _is_hdf5(head) else "not the beginning of a MATLAB file"
+        head = file.read(MATLAB_BYTES)
+        if b"MATLAB 7.3" in head or head.startswith(b"\x89HDF"):
+            return True
+        if not head.startswith(b"MATLAB 5.0 MAT-file"):
+            raise unreadable(path, "not the beginning of a MATLAB file")
+        order = ">" if head[126:] == b"MI" else "<"
+        while at < n_bytes:  # one variable after the other
+            file.seek(at)
+            kind, length = struct.unpack(f"{order}II", file.read(8).ljust(8, b"\0"))
+            at += 8 + length
+            if kind not in VARIABLES or at > n_bytes:
+                raise unreadable(path, f"cut or damaged, it has {n_bytes} bytes and a variable that ends after {at}")
+    return False
 
 
 def load_set(path: Path) -> dict[str, Any]:
     """EEGLAB's structure EEG: https://eeglab.org/tutorials/ConceptsGuide/Data_Structures.html."""
-    with open(path, "rb") as file:
-        head = file.read(128)
-    if _is_hdf5(head):
+    if is_hdf5(path):
         from pymatreader import read_mat
 
         content = read_mat(path)
@@ -71,10 +63,6 @@ def load_set(path: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or "data" not in header:
         raise unreadable(path, "it holds no structure EEG with samples")
     return header
-
-
-def _is_hdf5(head: bytes) -> bool:
-    return b"MATLAB 7.3" in head or head.startswith(b"\x89HDF")
 
 
 def number(path: Path, header: dict[str, Any], key: str) -> float:

@@ -2,7 +2,8 @@
 
 <stem>_eeg.npy holds float16 (T, C), row by row. <stem>_eeg.json holds sfreq_hz, scale_uv (of its numbers), samples,
 bad_channels (reason by name), dead_samples ([first sample, first one after it] of each stretch that no window and no
-trial may touch), mapped_channels (label in the file -> channel, or why it is not used), and the spectra.
+trial may touch), gaps_s ([begin, end] of each pause of the recording), mapped_channels (label in the file -> channel,
+or why it is not used), and the spectra.
 """
 
 import logging
@@ -68,6 +69,7 @@ def prepare(recorded: Signal, p) -> tuple[np.ndarray, dict]:
         "samples": data_uv.shape[1],
         "bad_channels": bads,
         "dead_samples": dead,  # stretches without a signal: first sample of each, first one after it
+        "gaps_s": recorded.gaps_s,
         "mapped_channels": recorded.mapped,
         "notched": len(kernels(recorded.sfreq_hz, p.highpass_hz, p.lowpass_hz, p.notch_hz)) == 2,
         "spectrum_before_db": dict(zip(before_hz.astype(int).tolist(), before_db.tolist(), strict=True)),

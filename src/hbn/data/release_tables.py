@@ -55,6 +55,8 @@ class ReleaseTables:
         for i, kind, task in kept:
             if at[i] is None or at[i] >= n_samples:
                 left_out["no_onset" if at[i] is None else "after_end"] += 1
+            elif any(begin <= at[i] < end for begin, end in dead):
+                left_out["no_signal"] += 1
             else:
                 self.events.append((number, at[i], kind, task))
         self.events_left_out += left_out
@@ -67,12 +69,12 @@ class ReleaseTables:
         self.dropped_trials += dropped
         window_samples = samples(p.window_s, row["sfreq_hz"])
         for trial in with_previous(trials):
+            target = samples(trial["onset_s"], row["sfreq_hz"])
             start = samples(trial["onset_s"] + p.trial_offset_s, row["sfreq_hz"])
-            if start + window_samples > row["samples"]:
+            end = start + window_samples
+            if end > row["samples"]:
                 self.dropped_trials["window_after_end"] += 1
-            elif why := next(
-                (k for k, v in breaks.items() if straddles(np.array([start]), window_samples, v)[0]), None
-            ):
+            elif why := next((k for k, v in breaks.items() if straddles(np.array([target]), end - target, v)[0]), None):
                 self.dropped_trials[why] += 1
             else:
                 self.trials.append({**trial, **row, "start_sample": start})

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,23 @@ from typing import Any
 import numpy as np
 
 from hbn.data.bids import CHANNELS, UnusableRecording
-from hbn.data.headers import count, find_fdt, load_set, number, read_bdf_header, refuse_absent, unreadable
+from hbn.data.headers import (
+    SMALL_BYTES,
+    BdfHeader,
+    count,
+    find_fdt,
+    is_hdf5,
+    load_set,
+    number,
+    read_bdf_header,
+    refuse_absent,
+    unreadable,
+)
 from hbn.files import HbnError, read_tsv
 
 RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
 CHECKED_SAMPLES = 2000  # of a recording without Cz
-MAX_GAP_S = 3600.0  # of missing time that is filled in
+MAX_GAPS_S = 1200.0  # of missing time in a recording, which takes memory as samples do
 REFERENCE_NAMES = {"CZ", "E129", "VREF", "VERTEXREFERENCE"}  # of the electrode at the vertex, in capitals
 SCALP = re.compile(r"E\d+|EEG\d+|[A-H]\d+|(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(\d+|Z)")  # labels of electrodes
 VOLT = "v(?:ol(?:ts?)?)?"  # a field of eight characters cuts 'microvolts'
@@ -35,6 +48,11 @@ class Signal:
     gaps: tuple[tuple[int, int], ...] = ()  # first missing sample and first one after it; the last value is held
     mapped: dict[str, str] = field(default_factory=dict)  # label in the file -> channel, or why it is not used
 
+    @property
+    def gaps_s(self) -> list[tuple[float, float]]:
+        """The gaps as times since the first sample."""
+        return [(begin / self.sfreq_hz, end / self.sfreq_hz) for begin, end in self.gaps]
+
 
 def read_signal(path: Path | str) -> Signal:
     """Read a .set or .bdf recording.
@@ -44,25 +62,60 @@ def read_signal(path: Path | str) -> Signal:
     header that does not fit the samples), 'units', 'channels' (not those of the net) or 'not_finite'.
     """
     path = Path(path)
-    refuse_absent(path)
-    try:
+    with _refusing(path):
         labels, rows, sfreq_hz, gaps = _read_set(path) if path.suffix == ".set" else _read_bdf(path)
-    except UnusableRecording:
-        raise
-    except Exception as error:  # the readers of damaged files raise many kinds
-        said = " ".join(str(error).split())[:200] or "no reason is given"
-        raise unreadable(path, f"{type(error).__name__}, {said}") from error
     sources, mapped = match_channels(labels, path.name)
-    data_uv = np.zeros((len(CHANNELS), rows.shape[1]), dtype=np.float32)
-    with np.errstate(over="ignore"):  # what is too large for float32 is not finite
+    n_samples = rows.n_samples + sum(end - begin for begin, end in gaps)
+    data_uv = np.zeros((len(CHANNELS), n_samples), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large for float32 is not finite
         for row, source in zip(data_uv, sources, strict=True):
             if source is not None:
-                row[:] = rows.row_uv(source)
+                spread(rows.row_uv(source), gaps, row)
     if not np.isfinite(data_uv).all():
         raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
     if sources[-1] is None:
         _refuse_average(path.name, data_uv[:-1])
     return Signal(data_uv, whole_rate(sfreq_hz), gaps, mapped)
+
+
+def problem_of(path: Path) -> str:
+    """Why read_signal would refuse a file, as far as its header shows it; empty where nothing is seen.
+
+    Of a large .set only the beginning of each variable is read.
+    """
+    try:
+        with _refusing(path):
+            if path.suffix == ".bdf":
+                match_channels(_bdf_layout(path)[1], path.name)
+            elif path.stat().st_size < SMALL_BYTES:
+                match_channels(_set_layout(path)[0], path.name)
+            else:
+                is_hdf5(path)
+    except UnusableRecording as error:
+        return error.detail.removeprefix(f"{path.name}: ")
+    return ""
+
+
+@contextmanager
+def _refusing(path: Path) -> Generator[None]:
+    """UnusableRecording for a file that is not there, and for whatever its reader raises."""
+    refuse_absent(path)
+    try:
+        yield
+    except UnusableRecording:
+        raise
+    except Exception as error:  # the readers of damaged files raise many kinds
+        said = " ".join(str(error).split())[:200] or "no reason is given"
+        raise unreadable(path, f"{type(error).__name__}, {said}") from error
+
+
+def spread(samples: np.ndarray, gaps: tuple[tuple[int, int], ...], row: np.ndarray) -> None:
+    """Put the samples of a file into the `row` of a recording, and hold the last value in the gaps between them."""
+    at = begin = 0  # in the recording, in the file
+    for start, stop in (*gaps, (len(row), len(row))):
+        row[at:start] = samples[begin : begin + start - at]
+        begin, at = begin + start - at, stop
+        row[start:stop] = samples[begin - 1]
 
 
 def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict[str, str]]:
@@ -72,13 +125,13 @@ def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict
     Status, ...) are not used. UnusableRecording 'channels' for another net.
     """
     index: dict[str, int] = {}
-    mapped, unknown = {}, []
+    mapped, unknown, doubles = {}, [], []
     for i, label in enumerate(labels):
         short = _short(label)
         channel = "Cz" if short in REFERENCE_NAMES else short
         if channel in CHANNELS:
             if channel in index:
-                raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {label!r} as well")
+                doubles.append((channel, labels[index[channel]], label))
             index[channel] = i
             if channel != label:
                 mapped[label] = channel
@@ -90,6 +143,9 @@ def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict
     if absent or unknown:
         lists = f"without [{', '.join(absent[:5])}], with unknown [{', '.join(unknown[:5])}]"
         raise UnusableRecording("channels", f"{name} has {len(labels)} channels, {lists} (at most 5 shown)")
+    if doubles:
+        channel, first, second = doubles[0]
+        raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {first!r} and as {second!r}")
     if "Cz" not in index:
         mapped["(absent)"] = "Cz, the reference, taken as zero"
     return [index.get(channel) for channel in CHANNELS], mapped
@@ -128,42 +184,51 @@ class _Rows:
 
     def __init__(self, samples: np.ndarray, gain_uv: np.ndarray, offset_uv: np.ndarray):
         self.samples, self.gain_uv, self.offset_uv = samples, gain_uv, offset_uv
-        self.shape = samples.shape
+        self.n_samples = samples.shape[1]
 
     def row_uv(self, i: int) -> np.ndarray:
         return self.samples[i] * self.gain_uv[i] + self.offset_uv[i]
 
 
 def _read_set(path: Path) -> tuple[list[str], _Rows, float, tuple]:
+    labels, sfreq_hz, data = _set_layout(path)
+    if isinstance(data, Path):
+        data = np.fromfile(data, dtype="<f4").reshape(-1, len(labels)).T
+    data = np.ascontiguousarray(data)  # MATLAB's order is by columns: rows would be read from all over the memory
+    return labels, _Rows(data, np.ones(len(data)), np.zeros(len(data))), sfreq_hz, ()
+
+
+def _set_layout(path: Path) -> tuple[list[str], float, np.ndarray | Path]:
+    """Labels, rate and samples (C, T) of a .set, or the .fdt that holds them, whose header fits them."""
     header = load_set(path)
     labels = _labels(header.get("chanlocs"))
     n_channels, n_samples, n_trials = (count(path, header, key) for key in ("nbchan", "pnts", "trials"))
     sfreq_hz = number(path, header, "srate")
     if not (np.isfinite(sfreq_hz) and sfreq_hz > 0):
         raise unreadable(path, f"its header says a rate of {sfreq_hz} Hz")
-    data = header.get("data")
+    data = header["data"]
     if isinstance(data, str):
-        data = np.fromfile(find_fdt(path, header), dtype="<f4").reshape(-1, n_channels).T
-    data = np.asarray(data)
-    if n_trials > 1 or data.ndim == 3:
-        raise UnusableRecording(
-            "epochs", f"{path.name} holds {max(n_trials, 1)} epochs; the continuous recording is wanted"
-        )
-    if data.dtype.kind not in "fiu":
-        raise unreadable(path, f"its samples are no real numbers ({data.dtype})")
-    data = data.reshape(1, -1) if data.ndim == 1 and n_channels == 1 else data
-    if data.ndim != 2 or not data.size:
-        raise unreadable(path, f"its samples have the shape {data.shape}, not (channels, samples)")
+        data, shape = find_fdt(path, header), (n_channels, n_samples)
+    else:
+        data = np.asarray(data)
+        if data.dtype.kind not in "fiu":
+            raise unreadable(path, f"its samples are no real numbers ({data.dtype})")
+        data = data.reshape(1, -1) if data.ndim == 1 and n_channels == 1 else data
+        shape = data.shape
+    if n_trials > 1 or len(shape) == 3:
+        detail = f"{path.name} holds {max(n_trials, 1)} epochs; the continuous recording is wanted"
+        raise UnusableRecording("epochs", detail)
+    if len(shape) != 2 or not np.prod(shape):
+        raise unreadable(path, f"its samples have the shape {shape}, not (channels, samples)")
     for what, expected, actual in (
-        ("channels", n_channels, data.shape[0]),
-        ("samples", n_samples, data.shape[1]),
-        ("names of channels", data.shape[0], len(labels)),
+        ("channels", n_channels, shape[0]),
+        ("samples", n_samples, shape[1]),
+        ("names of channels", shape[0], len(labels)),
     ):
         if expected != actual:
             raise unreadable(path, f"its header says {expected} {what}, there are {actual}")
     _check_span(path, header, n_samples, sfreq_hz)
-    data = np.ascontiguousarray(data)  # MATLAB's order is by columns: rows would be read from all over the memory
-    return labels, _Rows(data, np.ones(len(data)), np.zeros(len(data))), sfreq_hz, ()
+    return labels, sfreq_hz, data
 
 
 def _check_span(path: Path, header: dict[str, Any], n_samples: int, sfreq_hz: float) -> None:
@@ -189,31 +254,39 @@ def _labels(chanlocs: Any) -> list[str]:
 
 def _read_bdf(path: Path) -> tuple[list[str], _Rows, float, tuple]:
     """24-bit records, and gaps as in https://www.edfplus.info/specs/edfplus.html."""
-    header = read_bdf_header(path)
-    labels = [label.decode("latin-1") for label in header.fields[0]]
-    n_signals, per_record = len(labels), header.per_record
+    header, labels, wanted, gains, n = _bdf_layout(path)
     records = np.fromfile(path, dtype=np.uint8, offset=header.n_bytes).reshape(header.n_records, -1)
-    annotation = [i for i, label in enumerate(labels) if label == "BDF Annotations"]
-    wanted = [i for i in range(n_signals) if i not in annotation and _is_electrode(labels[i])]
-    if not wanted:
-        raise UnusableRecording("channels", f"{path.name} has no channel of the net")
-    lengths = {int(per_record[i]) for i in wanted}
-    if len(lengths) > 1:
-        raise unreadable(path, f"its channels have different rates ({sorted(lengths)} samples a record)")
-    gains = np.array([_bdf_scale(path, i, labels[i], header.fields) for i in wanted])  # (C, 2)
-    starts = np.concatenate([[0], 3 * np.cumsum(per_record)])
-    n = lengths.pop()
+    starts = np.concatenate([[0], 3 * np.cumsum(header.per_record)])
     samples = np.empty((len(wanted), len(records) * n), dtype=np.int32)
     for row, i in zip(samples, wanted, strict=True):
         parts = np.ascontiguousarray(records[:, starts[i] : starts[i + 1]]).reshape(-1, 3)
         row[:] = parts[:, 0] | parts[:, 1].astype(np.int32) << 8 | parts[:, 2].astype(np.int8).astype(np.int32) << 16
     gaps: tuple = ()
     if header.is_discontinuous:
-        first = [records[:, starts[i] : starts[i + 1]] for i in annotation[:1]]
-        samples, gaps = _fill_gaps(path, samples, first, n, header.record_s)
+        if "BDF Annotations" not in labels:
+            raise unreadable(path, "it is discontinuous and does not say when its records begin")
+        i = labels.index("BDF Annotations")
+        begins = [_record_begin_s(path, record.tobytes()) for record in records[:, starts[i] : starts[i + 1]]]
+        gaps = find_gaps(path, begins, n, header.record_s)
+    return labels, _Rows(samples, *gains), n / header.record_s, gaps
+
+
+def _bdf_layout(path: Path) -> tuple[BdfHeader, list[str], list[int], np.ndarray, int]:
+    """Header, labels (those of electrodes first), which signals are electrodes', (2, C) scale and offset in microvolts,
+    and samples of a record."""
+    header = read_bdf_header(path)
+    labels = [label.decode("latin-1") for label in header.fields[0]]
+    wanted = [i for i, label in enumerate(labels) if _is_electrode(label)]
+    if not wanted:
+        raise UnusableRecording("channels", f"{path.name} has no channel of the net")
+    lengths = sorted({int(header.per_record[i]) for i in wanted})
+    if len(lengths) > 1:
+        raise unreadable(path, f"its channels have different rates ({lengths} samples a record)")
+    if lengths[0] < 1:
+        raise unreadable(path, "its channels have no samples")
+    gains = np.array([_bdf_scale(path, i, labels[i], header.fields) for i in wanted]).T
     extra = [label for i, label in enumerate(labels) if i not in wanted]
-    rows = _Rows(samples, gains[:, 0], gains[:, 1])
-    return [labels[i] for i in wanted] + extra, rows, n / header.record_s, gaps
+    return header, [labels[i] for i in wanted] + extra, wanted, gains, lengths[0]
 
 
 def _is_electrode(label: str) -> bool:
@@ -238,9 +311,8 @@ def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tup
     factor = microvolts(unit) if unit else microvolts(_unit_in_table(path, label))
     if factor is None:
         said = unit.decode("latin-1") or "no unit"
-        raise UnusableRecording(
-            "units", f"channel {label} of {path.name} has {said!r}, which is no known unit of voltage"
-        )
+        why = "may be millivolts or megavolts" if said.upper() == "MV" else "is no known unit of voltage"
+        raise UnusableRecording("units", f"channel {label} of {path.name} has {said!r}, which {why}")
     gain = (high - low) / (digital_high - digital_low)
     return factor * gain, factor * (low - gain * digital_low)
 
@@ -255,21 +327,34 @@ def _unit_in_table(path: Path, label: str) -> str:
     return next((row.get("units") or "" for row in rows if row.get("name") == label), "")
 
 
-def _fill_gaps(
-    path: Path, samples: np.ndarray, annotations: list[np.ndarray], n: int, record_s: float
-) -> tuple[np.ndarray, tuple]:
-    """Put missing time into (C, T) where the records' onsets leave it out, holding the last value."""
-    if not annotations:
-        raise unreadable(path, "it is discontinuous and does not say when its records begin")
-    onsets_s = [float(record.tobytes().split(b"\x14", 1)[0]) for record in annotations[0]]
-    sfreq_hz, parts, gaps, length = n / record_s, [], [], 0
-    for k, onset_s in enumerate(onsets_s):
-        missing = round((onset_s - onsets_s[0]) * sfreq_hz) - length
-        if missing < 0 or missing > MAX_GAP_S * sfreq_hz:
-            raise unreadable(path, f"record {k} begins at {onset_s:g} s, which does not follow the one before it")
+def _record_begin_s(path: Path, annotations: bytes) -> float:
+    """When a record begins, which the first annotation of the first channel of annotations says."""
+    text = annotations.split(b"\x14", 1)[0]
+    try:
+        begin_s = float(text)
+    except ValueError:
+        begin_s = np.nan
+    if not np.isfinite(begin_s):
+        raise unreadable(path, f"a record begins at {text[:20]!r}, which is no time")
+    return begin_s
+
+
+def find_gaps(path: Path, begins_s: list[float], n: int, record_s: float) -> tuple[tuple[int, int], ...]:
+    """Where time is missing between records of `n` samples that begin at `begins_s`.
+
+    Each gap is its first sample and the first one after it, in samples since the first record's begin.
+    """
+    sfreq_hz, gaps, length, missing_s = n / record_s, [], 0, 0.0
+    for k, begin_s in enumerate(begins_s):
+        missing = round((begin_s - begins_s[0]) * sfreq_hz) - length
+        if missing < 0:
+            raise unreadable(path, f"record {k} begins at {begin_s:g} s, before the end of the one before it")
         if missing:
-            parts.append(np.repeat(samples[:, k * n - 1 : k * n], missing, axis=1))
             gaps.append((length, length + missing))
-        parts.append(samples[:, k * n : (k + 1) * n])
+            missing_s += missing / sfreq_hz
         length += missing + n
-    return np.concatenate(parts, axis=1), tuple(gaps)
+    if missing_s > MAX_GAPS_S:
+        raise unreadable(
+            path, f"{missing_s:.0f} s are missing in it, at most {MAX_GAPS_S:g} s may: split it into files"
+        )
+    return tuple(gaps)

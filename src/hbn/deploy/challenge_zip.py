@@ -25,7 +25,7 @@ OUTPUTS = {"challenge1": 0, "challenge2": FACTORS.index("externalizing")}  # res
 
 
 def as_recorded(x_uv: Tensor, step: int) -> Tensor:
-    """Windows (B, C, T) of the pipeline -> (B, C, 200) as the organisers have them: at 100 Hz, against Cz."""
+    """Windows (B, C, T) of the pipeline -> (B, C, 200) at 100 Hz against Cz, as recordings are."""
     x_uv = x_uv[..., ::step]
     return x_uv - x_uv[:, bids.CHANNELS.index("Cz")][:, None]
 

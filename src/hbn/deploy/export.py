@@ -92,7 +92,7 @@ def int8(
     With windows (N, C, T) for calibration, activations have fixed ranges that hold `percentile` of
     the values seen (static), without they are measured at each call (dynamic). The spectrum of
     the factors' network stays in floating point, for its bands differ by orders of magnitude, and
-    so do the small read-outs. What is left in float32 is stored as float16.
+    so do the small read-outs and the repair of bad channels. What is left in float32 is stored as float16.
     """
     inside = {node.name for node in graph.graph.node if node.op_type == "MatMul" and "encoder" in _scopes(node)}
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -100,7 +100,9 @@ def int8(
         onnx.save(graph, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         folded = onnx.load(prepared)
-        products = sorted({node.name for node in folded.graph.node} & inside)
+        constants = {constant.name for constant in folded.graph.initializer}
+        layers = {node.name for node in folded.graph.node if node.input[1:2] and node.input[1] in constants}  # x @ W
+        products = sorted(layers & inside)
         settings: dict[str, Any] = {
             **{"op_types_to_quantize": ["MatMul"], "nodes_to_quantize": products},
             **{"per_channel": True, "weight_type": quantization.QuantType.QInt8},

@@ -1,6 +1,9 @@
 """Predictions for whole recordings: a row for each trial, or for each window where there is no trial."""
 
+import os
 import re
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +17,10 @@ from hbn.files import HbnError
 
 BATCH = 64  # windows at once
 SUFFIXES = tuple(f"_eeg{suffix}" for suffix in bids.EEG_SUFFIXES)  # of recordings in a folder
+OUTPUTS = ("rt_s", "rt_low_s", "rt_high_s", "p_miss", "p_correct")  # of a window, as in Prediction
 COLUMNS = [
-    *("participant_id", "recording", "target_s", "window_s", "side", "true_rt_s", "rt_s", "p_miss", "p_correct"),
+    *("participant_id", "recording", "target_s", "window_s", "side", "true_rt_s"),
+    *OUTPUTS,
     *(f"window_{factor}" for factor in FACTORS),
     "not_used",
 ]
@@ -26,11 +31,13 @@ class RecordingPredictions:
     """What the networks say about one recording."""
 
     path: Path
-    duration_s: float
+    problem: str | None  # why nothing is predicted, or why the event table is not used
+    duration_s: float | None
     bad_channels: list[str]
     mapped_channels: dict[str, str]  # labels in the file that are not the net's own
     rows: list[dict]  # COLUMNS; None where there is nothing to say
     has_trials: bool
+    dropped_trials: dict[str, int]  # targets in the event table that are no trials, by reason
     factors: dict[str, float] | None  # mean over the windows that hold a signal
     n_windows: int
 
@@ -60,49 +67,78 @@ def find_recordings(paths: list[str]) -> list[Path]:
 def predict_recording(path: Path, predictor: Predictor, p) -> RecordingPredictions:
     """Clean a recording as `p` (section preprocess) says and predict its trials, or else all its windows.
 
-    Raises UnusableRecording as read_signal and clean do, and HbnError for one shorter than a window.
+    Without a usable event table all windows are predicted. Raises UnusableRecording as read_signal and clean do, and
+    'too_short' for a recording shorter than a window.
     """
     recorded = signals.read_signal(path)
     data_uv, bads, dead = cleaning.clean(recorded.data_uv, recorded.sfreq_hz, predictor.sfreq_hz, p, recorded.gaps)
     length, n = predictor.window_samples, data_uv.shape[1]
     starts = np.arange(0, n - length + 1, length)
     if not len(starts):
-        raise HbnError(f"{path} is shorter than one window of {predictor.window_s:g} s")
+        detail = f"{n / predictor.sfreq_hz:.1f} s, a window has {predictor.window_s:g} s"
+        raise bids.UnusableRecording("too_short", detail)
     live = starts[~straddles(starts, length, dead)]
     of_windows = predict_windows(predictor, data_uv, live)
-    trials = contrast_trials(path, n / predictor.sfreq_hz)
+    problem, trials, dropped = None, [], Counter()
+    try:
+        trials, dropped = contrast_trials(path, n / predictor.sfreq_hz, recorded.gaps_s)
+    except bids.UnusableRecording as error:
+        problem = str(error)
     if trials:
         facts = [{"target_s": trial.onset_s, "side": trial.side, "true_rt_s": trial.rt_s} for trial in trials]
-        onsets_s = [trial.onset_s + predictor.trial_offset_s for trial in trials]
-        begins = np.array([samples(onset_s, predictor.sfreq_hz) for onset_s in onsets_s])
+        targets, begins = (
+            np.array([samples(trial.onset_s + later_s, predictor.sfreq_hz) for trial in trials])
+            for later_s in (0.0, predictor.trial_offset_s)
+        )
     else:
-        facts, begins = [{"window_s": start / predictor.sfreq_hz} for start in starts], starts
-    after_end, is_dead = begins + length > n, straddles(begins, length, dead)
+        facts, targets, begins = [{"window_s": start / predictor.sfreq_hz} for start in starts], starts, starts
+    after_end, is_dead = begins + length > n, straddles(targets, 1, dead) | straddles(begins, length, dead)
     usable = begins[~(after_end | is_dead)]
     outputs = iter(zip(*(predict_windows(predictor, data_uv, usable) if trials else of_windows), strict=True))
-    who = {"participant_id": _participant(path), "recording": path.name.removesuffix(path.suffix).removesuffix("_eeg")}
     rows = []
     for fact, late, empty in zip(facts, after_end, is_dead, strict=True):
         reason = "after the end" if late else "no signal" if empty else None
-        rows.append({**who, **fact, "not_used": reason, **({} if reason else _outputs(*next(outputs)))})
+        rows.append({**_who(path), **fact, "not_used": reason, **({} if reason else _outputs(*next(outputs)))})
     means = dict(zip(FACTORS, map(float, of_windows[1].mean(0)), strict=True)) if len(live) else None
     return RecordingPredictions(
-        path, n / predictor.sfreq_hz, list(bads), recorded.mapped, rows, bool(trials), means, len(live)
+        path=path,
+        problem=problem,
+        duration_s=n / predictor.sfreq_hz,
+        bad_channels=list(bads),
+        mapped_channels=recorded.mapped,
+        rows=rows,
+        has_trials=bool(trials),
+        dropped_trials={why: n for why, n in dropped.items() if why not in events.FILE_REASONS},
+        factors=means,
+        n_windows=len(live),
     )
 
 
-def contrast_trials(path: Path, duration_s: float) -> list[events.Trial]:
-    """Trials in the events table beside a recording, if it is one of contrast change detection."""
+def doubles_of(path: Path, paths: Collection[Path]) -> str:
+    """What is wrong where a recording is there in several files of `paths`, or nothing."""
+    same = [path.with_suffix(suffix).name for suffix in bids.EEG_SUFFIXES if path.with_suffix(suffix) in paths]
+    return f"one recording in {len(same)} files, {' and '.join(same)}; give one of them" if len(same) > 1 else ""
+
+
+def no_prediction(path: Path, problem: str) -> RecordingPredictions:
+    """What stands for a recording that cannot be used: one row that says why."""
+    rows = [{**_who(path), "not_used": problem}]
+    return RecordingPredictions(path, problem, None, [], {}, rows, False, {}, None, 0)
+
+
+def contrast_trials(path: Path, duration_s: float, gaps_s: events.Gaps) -> tuple[list[events.Trial], Counter]:
+    """Trials in the event table beside a recording, if it is one of contrast change detection, and those dropped."""
     table = path.with_name(path.name.replace(f"_eeg{path.suffix}", "_events.tsv"))
-    if events.CONTRAST_CHANGE not in path.name or not table.exists() or table == path:
-        return []
+    if events.CONTRAST_CHANGE not in path.name or not os.path.lexists(table) or table == path:
+        return [], Counter()
     run = re.search(r"_run-(\d+)_", table.name)  # of any name, not of BIDS alone
-    return events.contrast_trials(events.read_events(table, duration_s), int(run[1]) if run else None)[0]
+    table_events = events.read_events(table, duration_s, gaps_s)
+    return events.contrast_trials(table_events, int(run[1]) if run else None)
 
 
 def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (N, 3) and (N, 4) for the windows of (C, T) that begin at `starts` (N,)."""
-    trials, factors = [np.zeros((0, 3))], [np.zeros((0, len(FACTORS)))]
+    """Predictions (N, 5) and (N, 4) for the windows of (C, T) that begin at `starts` (N,)."""
+    trials, factors = [np.zeros((0, len(OUTPUTS)))], [np.zeros((0, len(FACTORS)))]
     for i in range(0, len(starts), BATCH):
         windows = [data_uv[:, start : start + predictor.window_samples] for start in starts[i : i + BATCH]]
         trial, factor = predictor.batch(np.stack(windows))
@@ -112,10 +148,11 @@ def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarra
 
 
 def _outputs(trial: np.ndarray, factors: np.ndarray) -> dict[str, float]:
-    values = dict(zip(("rt_s", "p_miss", "p_correct"), map(float, trial[:3]), strict=True))
+    values = dict(zip(OUTPUTS, map(float, trial), strict=True))
     return values | {f"window_{name}": float(value) for name, value in zip(FACTORS, factors, strict=True)}
 
 
-def _participant(path: Path) -> str | None:
+def _who(path: Path) -> dict[str, str | None]:
     name = path.name.partition("_")[0]
-    return name if name.startswith("sub-") else None
+    recording = path.name.removesuffix(path.suffix).removesuffix("_eeg")
+    return {"participant_id": name if name.startswith("sub-") else None, "recording": recording}

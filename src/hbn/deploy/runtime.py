@@ -10,7 +10,9 @@ from scipy.signal import resample_poly
 
 from hbn.data.bids import FACTORS
 from hbn.files import HbnError, existing, read_json
+from hbn.scoring import distribution
 
+INTERVAL = 0.8  # probability of the interval of response times
 INPUT = "x_uv"  # (B, C, T) microvolts
 FOLDER = Path("models/deploy")  # <network>/<variant>.onnx
 BENCHMARK = Path("metrics/benchmark.json")
@@ -39,6 +41,8 @@ class Prediction:
     """What the networks say about one window."""
 
     rt_s: float  # response time after the target, if there is a response
+    rt_low_s: float  # its 80 % interval
+    rt_high_s: float
     p_miss: float  # no response
     p_correct: float  # the response is right, if there is one
     factors: dict[str, float]
@@ -88,6 +92,10 @@ class Predictor:
         return Prediction(*map(float, trial), dict(zip(FACTORS, map(float, factors), strict=True)))
 
     def batch(self, x_uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict from windows (B, C, T) at `sfreq_hz`: (B, 3) as in Prediction, and factors (B, 4)."""
+        """Predict from windows (B, C, T) at `sfreq_hz`: (B, 5) in the order of Prediction, and factors (B, 4)."""
         x_uv = np.ascontiguousarray(x_uv, dtype=np.float32)
-        return outputs(self._sessions["challenge1"], x_uv), outputs(self._sessions["challenge2"], x_uv)
+        trials, factors = (outputs(self._sessions[name], x_uv) for name in ("challenge1", "challenge2"))
+        mass = trials[:, distribution.COLUMNS]
+        edges_s = distribution.bin_edges_s(self.trial_offset_s, self.window_s, mass.shape[1])
+        low_s, high_s = distribution.central_interval(mass, edges_s, INTERVAL)
+        return np.stack([trials[:, 0], low_s, high_s, trials[:, 1], trials[:, 2]], axis=1), factors

@@ -4,17 +4,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import torch
-from torch import nn
 
-from hbn.data.dataset import Dataset
 from hbn.deploy import challenge_zip
 from hbn.files import HbnError
-from hbn.networks.architecture import Encoder
 
 # Largest difference from the pipeline, in s and in units of the factor. Stored samples are rounded to 11
 # bits, so their mean over channels is not quite zero and the average reference moves them a little.
@@ -36,18 +32,15 @@ sys.stdout.buffer.write(torch.cat(predictions).numpy().tobytes())
 """
 
 
-def beside_pipeline(
-    name: str, network: nn.Module, dataset: Dataset, windows: np.ndarray, folder: Path | str, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (N,) for windows (N, 2) by the submission unpacked in `folder` and by the pipeline's network.
+def run(name: str, batches: Iterable[np.ndarray], folder: Path | str, threads: int) -> np.ndarray:
+    """Predictions (N,) of the submission unpacked in `folder`, for batches of windows (B, C, 200) in microvolts.
 
     Raises HbnError with the submission's messages if it does not run by itself.
     """
     command = [sys.executable, "-I", "-c", LOOP, name.replace("challenge", "challenge_")]
     command += map(str, (challenge_zip.BATCH, *challenge_zip.SHAPE))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    expected, answer = [], b""
-    encoder = cast(Encoder, network.encoder)
+    answer = b""
     with tempfile.TemporaryFile("w+") as messages:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
@@ -55,11 +48,9 @@ def beside_pipeline(
         assert process.stdin  # they are pipes
         assert process.stdout
         try:
-            with process, torch.inference_mode():
-                for i in range(0, len(windows), challenge_zip.BATCH):
-                    x_uv = dataset.batch_uv(windows[i : i + challenge_zip.BATCH])
-                    expected.append(network(x_uv)[:, challenge_zip.OUTPUTS[name]].numpy())
-                    process.stdin.write(challenge_zip.as_recorded(x_uv, encoder.step).numpy().tobytes())
+            with process:
+                for windows in batches:
+                    process.stdin.write(np.ascontiguousarray(windows, dtype=np.float32).tobytes())
                 process.stdin.close()
                 answer = process.stdout.read()
         except BrokenPipeError:
@@ -67,7 +58,7 @@ def beside_pipeline(
         if process.returncode:
             messages.seek(0)
             raise HbnError(f"the submission of {name} does not run by itself:\n{messages.read().strip()}")
-    return np.frombuffer(answer, dtype=np.float32), np.concatenate(expected)
+    return np.frombuffer(answer, dtype=np.float32)
 
 
 def check(name: str, predicted: np.ndarray, expected: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 SFREQ_HZ = 100  # of the network; the signal holds nothing above 45 Hz, so every 5th sample of 500 Hz is enough
 CLIP = 5.0  # standard deviations
-BAD_RATIO = 3.5  # times the median channel's rms: what is above is a bad channel
+BAD_RATIO = 3.0  # times the median channel's rms: what is above is a bad channel
 FLAT_RATIO = 0.05  # times the median channel's rms: what is below is a dead channel
 STEPS = (2, 5)  # of the samples in a feature of the first scale, of these in one of the next: 50 Hz, 10 Hz
 SIZES = {  # widths and numbers of blocks at the scales
@@ -109,19 +109,29 @@ class Encoder(nn.Module):
         """(B, C, T) at the data's rate -> (B, C, T') at 100 Hz."""
         return x_uv[..., :: self.step]
 
-    def normalise(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T') -> (B, T', C): channels centred, bad ones left out, the window scaled to rms 1, clipped.
+    def repair(self, x_uv: Tensor) -> Tensor:
+        """(B, C, T') -> the same, centred, against the mean of the good channels, the bad ones filled in.
 
-        One scale for all channels: their relation is what spatial filters work on. A bad channel becomes the mean of
-        the good ones. The second look finds a bad channel that a worse one hid through the average reference.
+        The second look finds a bad channel that a worse one hid through the average reference. A bad channel becomes
+        what the good ones make most likely under the covariance of training windows, whose inverse is the square of
+        the whitener: the conditional mean of a Gaussian, by one step of Jacobi, which is exact where the bad channels
+        tell nothing of one another. A zero would stand out after whitening.
         """
         x = x_uv - x_uv.mean(dim=-1, keepdim=True)
         good = torch.ones_like(x[..., :1])  # (B, C, 1)
         for _ in range(2):
             good = good * self._looks_good(x)
             x = x - (good * x).sum(1, keepdim=True) / good.sum(1, keepdim=True)
-        x = x * good  # zero is the mean of the good channels now
-        scale = (x.square().sum(dim=(-2, -1), keepdim=True) / (good.sum(1, keepdim=True) * x.shape[-1]) + 0.01).sqrt()
+        x = x * good
+        precision = self.whitener @ self.whitener
+        return x - (1 - good) * ((precision / precision.diagonal()[:, None]) @ x)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Repaired (B, C, T') -> (B, T', C): the window scaled to rms 1, and clipped.
+
+        One scale for all channels: their relation is what spatial filters work on.
+        """
+        scale = (x.square().mean(dim=(-2, -1), keepdim=True) + 0.01).sqrt()
         return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
 
     def _looks_good(self, x: Tensor) -> Tensor:
@@ -138,7 +148,7 @@ class Encoder(nn.Module):
 
     def adapt(self, x_uv: Tensor) -> None:
         """Set the whitener from unlabelled windows (B, C, T) of training participants."""
-        x = self.normalise(self.resample(x_uv)).flatten(0, 1)  # (B * T', C)
+        x = self.normalise(self.repair(self.resample(x_uv))).flatten(0, 1)  # (B * T', C)
         self.whitener.copy_(whitening(x.T @ x / x.shape[0]))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,7 +166,7 @@ class Encoder(nn.Module):
         return self.norm(h), coarse
 
     def forward(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
-        return self.features(self.normalise(self.resample(x_uv)))
+        return self.features(self.normalise(self.repair(self.resample(x_uv))))
 
 
 def _blocks(width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -194,6 +204,7 @@ class ResponseTime(nn.Module):
     """
 
     centres_s: Tensor
+    temperature: Tensor
 
     def __init__(self, encoder: Encoder, window_s: float, trial_offset_s: float):
         super().__init__()
@@ -204,6 +215,7 @@ class ResponseTime(nn.Module):
         centres_s = trial_offset_s + self.bin_s * (torch.arange(n) + 0.5)
         self.register_buffer("centres_s", torch.cat([centres_s, torch.tensor([trial_offset_s / 2])]), persistent=False)
         self.prior = nn.Parameter(torch.zeros(n))  # where in the window responses are
+        self.register_buffer("temperature", torch.ones(()))  # of the distribution, from validation trials
         pooled = encoder.width + encoder.coarse_width
         self.early = nn.Linear(pooled, 1)
         self.auxiliary = nn.Linear(pooled, 2)  # pressed right, correct
@@ -218,9 +230,9 @@ class ResponseTime(nn.Module):
         return outcome, self.auxiliary(pooled)
 
     def forward(self, x_uv: Tensor) -> Tensor:
-        """(B, 3): expected response time in s, P(no response), P(correct | response)."""
+        """(B, 3 + 1 + T'): expected response time in s, P(no response), P(correct | response), distribution."""
         outcome, auxiliary = self.logits(x_uv)
-        return torch.cat([self.expected(outcome), auxiliary[:, 1:].sigmoid()], dim=-1)
+        return torch.cat([self.expected(outcome), auxiliary[:, 1:].sigmoid(), self.distribution(outcome)], dim=-1)
 
     def expected(self, outcome: Tensor) -> Tensor:
         """Outcome logits (B, T' + 2) -> (B, 2): expected response time in s, P(no response)."""
@@ -228,6 +240,11 @@ class ResponseTime(nn.Module):
         answered = probability[:, :-1]
         rt_s = (answered * self.centres_s).sum(-1) / answered.sum(-1)
         return torch.stack([rt_s, probability[:, -1]], dim=-1)
+
+    def distribution(self, outcome: Tensor) -> Tensor:
+        """Outcome logits (B, T' + 2) -> (B, 1 + T'): probability of a press before the window and in each sample of
+        it, if there is a response."""
+        return (torch.cat([outcome[:, -2:-1], outcome[:, :-2]], dim=-1) / self.temperature).softmax(-1)
 
     def targets(self, rt_s: Tensor, sd_s: float) -> Tensor:
         """Target distributions (B, T' + 2) of response times (B,); NaN means no response.
@@ -292,11 +309,12 @@ class Factors(nn.Module):
         self.readout = nn.Linear(self.n_features, n_outputs)
 
     def features(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T) -> (B, bands * regions + D): log band power on smooth components, mean token."""
-        spectrum = self.encoder.resample(x_uv) @ self.fourier  # (B, C, 2F)
-        log_power = (spectrum.square() @ self.bands + 1.0).log()  # (B, C, bands)
+        """(B, C, T) -> (B, bands * regions + E): log band power on smooth components, mean of the coarse features."""
+        x = self.encoder.repair(self.encoder.resample(x_uv))
+        log_power = ((x @ self.fourier).square() @ self.bands + 1.0).log()  # (B, C, bands)
         spectral = (log_power.transpose(1, 2) @ self.regions).flatten(1)  # (B, bands * R)
-        return torch.cat([spectral, self.encoder(x_uv)[1].mean(1)], dim=-1)
+        _, coarse = self.encoder.features(self.encoder.normalise(x))
+        return torch.cat([spectral, coarse.mean(1)], dim=-1)
 
     def forward(self, x_uv: Tensor) -> Tensor:
         return self.readout(self.features(x_uv))

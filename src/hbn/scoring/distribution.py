@@ -5,26 +5,36 @@ and `edges_s` (K + 1,), ascending. The outcomes of the network, a Gaussian aroun
 response times of the training trials all take this form, so that the same code scores them.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
 from hbn.scoring import metrics
 
+COLUMNS = slice(3, None)  # of the network's output, in which its distribution stands
 LEVELS = (0.5, 0.8, 0.95)  # of central intervals
 TEMPERATURES = (0.2, 5.0)
 SMALLEST_MASS = 1e-12  # a probability of zero would make a single trial's log likelihood infinite
+PLOTTED_LEVELS = np.linspace(0.05, 0.95, 19)
 
 
-def from_outcomes(probability: np.ndarray, trial_offset_s: float, bin_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Outcome probabilities (N, bins + 2) of the network -> mass (N, bins + 1) given a response, edges_s (bins + 2,).
+@dataclass(frozen=True)
+class Predicted:
+    """The distributions of N trials."""
 
-    The network's outcomes are its time bins, a press before the window and no response. The early press becomes
-    the first bin, from 0 to `trial_offset_s`.
-    """
-    mass = np.concatenate([probability[:, -2:-1], probability[:, :-2]], axis=1).astype(float)
-    edges_s = np.concatenate([[0.0], trial_offset_s + bin_s * np.arange(mass.shape[1])])
-    return mass / mass.sum(1, keepdims=True), edges_s
+    mass: np.ndarray  # (N, K)
+    edges_s: np.ndarray  # (K + 1,)
+
+    def rows(self, index: np.ndarray) -> "Predicted":
+        """The distributions of some of the trials."""
+        return Predicted(self.mass[index], self.edges_s)
+
+
+def bin_edges_s(trial_offset_s: float, window_s: float, n_bins: int) -> np.ndarray:
+    """Edges (n_bins + 1,) of the network's distribution: a press before the window, then the window in equal parts."""
+    return np.concatenate([[0.0], trial_offset_s + window_s * np.linspace(0, 1, n_bins)])
 
 
 def gaussian(mean_s: np.ndarray, sd_s: float, edges_s: np.ndarray) -> np.ndarray:
@@ -34,10 +44,14 @@ def gaussian(mean_s: np.ndarray, sd_s: float, edges_s: np.ndarray) -> np.ndarray
     return np.diff(cumulative, axis=1)
 
 
-def empirical(sample_s: np.ndarray, edges_s: np.ndarray) -> np.ndarray:
-    """Mass (1, K): the share of response times (n,) in each bin; those outside belong to the first or the last bin."""
-    counts, _ = np.histogram(np.clip(sample_s, edges_s[0], edges_s[-1]), edges_s)
-    return counts[None] / len(sample_s)
+def empirical(sample_s: np.ndarray, edges_s: np.ndarray, n_trials: int) -> np.ndarray:
+    """Mass (n_trials, K), the same in every row: the share of the response times in each bin.
+
+    Of sample_s, NaN is no response; what lies outside belongs to the first or the last bin.
+    """
+    known_s = sample_s[~np.isnan(sample_s)]
+    counts, _ = np.histogram(np.clip(known_s, edges_s[0], edges_s[-1]), edges_s)
+    return np.tile(counts / len(known_s), (n_trials, 1))
 
 
 def quantile(mass: np.ndarray, edges_s: np.ndarray, q: float) -> np.ndarray:
@@ -98,15 +112,15 @@ def fit_temperature(mass: np.ndarray, edges_s: np.ndarray, y_s: np.ndarray) -> f
 
 
 def scores(
-    participant: np.ndarray, y_s: np.ndarray, mass: np.ndarray, edges_s: np.ndarray, n_bootstrap: int, seed: int
+    participant: np.ndarray, y_s: np.ndarray, predicted: Predicted, n_bootstrap: int, seed: int
 ) -> dict[str, dict]:
     """CRPS, and coverage and mean width of the central intervals, each with its interval over participants.
 
-    participant and y_s are (N,), of answered trials; mass is (N, K), or (1, K) for a distribution that is the same in
-    all trials. Keys: crps_s, and coverage_<percent> and width_s_<percent> of every level.
+    participant and y_s are (N,), of answered trials. Keys: crps_s, and coverage_<percent> and width_s_<percent> of
+    every level.
     """
     draws = {"n_bootstrap": n_bootstrap, "seed": seed}
-    mass = np.broadcast_to(mass, (len(y_s), mass.shape[1]))
+    mass, edges_s = predicted.mass, predicted.edges_s
     report = {"crps_s": metrics.with_interval(_mean, participant, crps_s(mass, edges_s, y_s), **draws)}
     for level in LEVELS:
         low_s, high_s = central_interval(mass, edges_s, level)
@@ -114,6 +128,19 @@ def scores(
         report[f"coverage_{percent}"] = metrics.with_interval(coverage, participant, y_s, low_s, high_s, **draws)
         report[f"width_s_{percent}"] = metrics.with_interval(_mean, participant, high_s - low_s, **draws)
     return report
+
+
+def coverage_curves(predicted: dict[str, Predicted], rt_s: np.ndarray) -> np.ndarray:
+    """Rows of the level of an interval and the share of response times inside it, a column for each predictor.
+
+    rt_s is (N,), NaN without a response.
+    """
+    answered = ~np.isnan(rt_s)
+    columns = [PLOTTED_LEVELS]
+    for one in predicted.values():
+        ends = [central_interval(one.mass[answered], one.edges_s, level) for level in PLOTTED_LEVELS]
+        columns.append(np.array([coverage(rt_s[answered], low_s, high_s) for low_s, high_s in ends]))
+    return np.stack(columns, axis=1)
 
 
 def _mean(values: np.ndarray) -> float:

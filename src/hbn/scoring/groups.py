@@ -1,5 +1,7 @@
 """Scores by group: a model that works for teenagers only should say so."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from hbn.scoring import metrics
@@ -57,6 +59,14 @@ def table(
         }
         for name, group in groupings.items()
     }
+
+
+def of_participants(participants: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
+    """Labels (N,) by age, sex and release of the participant of each row."""
+    names, releases = (np.array([row[key] for row in participants]) for key in ("participant_id", "release"))
+    age_years = np.array([float(row["age_years"]) if row["age_years"] else np.nan for row in participants])
+    sex = np.array([row["sex"] or UNKNOWN for row in participants])
+    return {"age": age_thirds(names, age_years), "sex": sex, "release": releases}
 
 
 def age_thirds(participant: np.ndarray, age_years: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ trust the one that memorises more. For response times these are the validation p
 on validation participants, `out_of_fold` makes such predictions for all fitted participants.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.special import logit
@@ -15,7 +15,7 @@ from hbn.scoring.baselines import predict_number, predict_probability
 
 SMALLEST_PROBABILITY = 1e-4  # keeps log odds finite
 
-FitPredict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # train_x, train_y, x -> predictions
+FitPredict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows to fit, other rows -> predictions for these
 
 
 def stack_number(held_out: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -31,15 +31,25 @@ def stack_probability(held_out: np.ndarray, label: np.ndarray, new: np.ndarray) 
     return predict_probability(_log_odds(held_out), label, _log_odds(new))
 
 
-def out_of_fold(fit_predict: FitPredict, x: np.ndarray, y: np.ndarray, n_folds: int = 10) -> np.ndarray:
-    """Predictions for every row of x (P, F), each by a model that was fitted to the other folds.
+def stack_trials(held_out: Sequence[np.ndarray], rt_s: np.ndarray, new: Sequence[np.ndarray]) -> np.ndarray:
+    """Output (M, 2) of K models together: response time in s and probability of no response.
 
-    y is (P,) or (P, K), and so is the result. A row is a participant, so no participant is in two folds.
+    held_out and new hold the outputs of each model, (N, >= 2) and (M, >= 2); rt_s is (N,), NaN without a response.
     """
-    predicted = np.full(y.shape, np.nan)
-    for train, rest in KFold(min(n_folds, len(x)), shuffle=True, random_state=0).split(x):
-        predicted[rest] = fit_predict(x[train], y[train], x[rest])
-    return predicted
+    answered = ~np.isnan(rt_s)
+    times, misses = ([np.stack([output[:, i] for output in part], 1) for part in (held_out, new)] for i in (0, 1))
+    predicted_s = stack_number(times[0][answered], rt_s[answered], times[1])
+    return np.stack([predicted_s, stack_probability(misses[0], ~answered, misses[1])], axis=1)
+
+
+def out_of_fold(fit_predict: FitPredict, n_rows: int, n_folds: int = 10) -> np.ndarray:
+    """Predictions (n_rows, ...) for every row, each by a model that was fitted to the other folds.
+
+    A row is a participant, so no participant is in two folds.
+    """
+    folds = list(KFold(min(n_folds, n_rows), shuffle=True, random_state=0).split(np.arange(n_rows)))
+    parts = [fit_predict(rows, rest) for rows, rest in folds]
+    return np.concatenate(parts)[np.argsort(np.concatenate([rest for _, rest in folds]))]
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:

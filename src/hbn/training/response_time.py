@@ -15,6 +15,7 @@ from hbn.files import HbnError, sha256
 from hbn.networks import architecture
 from hbn.networks.architecture import ResponseTime
 from hbn.networks.inference import adapted_encoder, load_pretrained, new_encoder, predict
+from hbn.scoring import distribution
 from hbn.stage import scratch
 from hbn.training.criteria import calibrated_cross_entropy
 from hbn.training.device import shard, share
@@ -23,6 +24,7 @@ from hbn.training.loop import Rate, Sampler, checkpoint_path, fit
 SPLITS = ("train", "validation", "test")
 PRIOR_WIDTH = 1.5  # times the width of the targets, so that few trials give a smooth prior
 SMALLEST_SHARE = 1e-4  # of all trials, in a sample where no training trial has a response
+N_EXPECTATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,15 @@ def new_network(p: params.Params, dataset: Dataset, encoder: Path | None) -> Res
     return network
 
 
+def zero_shot(
+    p: params.Params, dataset: Dataset, trials: list[dict], device: torch.device, encoder: Path
+) -> ResponseTime:
+    """The pretrained network as it is, without a label of challenge 1; of the trials only the signals are used."""
+    network = new_network(p, dataset, encoder).to(device).eval()
+    start_without_labels(network, p.challenge1, dataset, trials, device)
+    return network
+
+
 def train(
     p: params.Params, dataset: Dataset, trials: dict, device: torch.device, plots: Path, encoder: Path | None
 ) -> nn.Module:
@@ -88,6 +99,7 @@ def train_member(
     curve = plots / f"curve_{'pretrained' if encoder else 'from_scratch'}{member}.csv"
     state = checkpoint(p, settings, dataset, encoder)
     fit_trials(network, settings, dataset, trials, device, state, curve, pretrained=encoder is not None)
+    calibrate(network, dataset, trials["validation"], device, p.windows.window_s)
     return network
 
 
@@ -126,11 +138,37 @@ def fit_trials(
 
 
 def start_from(network: ResponseTime, rt_s: Tensor, sd_s: float) -> None:
-    """Set the prior over the window's samples to that of the training trials (N,)."""
-    target = network.targets(rt_s[~rt_s.isnan()].to(network.prior.device), PRIOR_WIDTH * sd_s)
-    log_share = (target.mean(0)[: len(network.prior)] + SMALLEST_SHARE).log()
-    with torch.no_grad():
-        network.prior.copy_(log_share - log_share.mean())
+    """Set the prior over outcomes with a response to that of the training trials (N,)."""
+    target = network.targets(rt_s[~rt_s.isnan()].to(network.prior.device), PRIOR_WIDTH * sd_s).mean(0)
+    _set_prior(network, target[: len(network.prior)], target[len(network.prior)])
+
+
+def start_without_labels(
+    network: ResponseTime, p: params.Challenge1, dataset: Dataset, trials: list[dict], device: torch.device
+) -> None:
+    """Set the prior of a pretrained network to when the presses are that it sees in trials, no response being known.
+
+    Pretraining saw presses anywhere in a window; after a target they are not. Expectation-maximisation finds the
+    prior under which trials look as they do (Saerens, Latinne & Decaestecker 2002, for a changed prior of classes).
+    """
+    windows, n = dataset.trial_windows(trials), len(network.prior)
+    outcome = torch.from_numpy(predict(lambda x_uv: network.logits(x_uv.to(device))[0], dataset, windows))
+    when, none = outcome[:, :n] - network.prior.detach().cpu(), outcome[:, -1:]
+    smooth = network.targets(network.centres_s[:n], PRIOR_WIDTH * p.target_sd_s)[:, :n].cpu()  # (T', T')
+    share = torch.full((n,), 1 / n)
+    for _ in range(N_EXPECTATIONS):
+        press = torch.cat([when + (share * n + SMALLEST_SHARE).log(), none], dim=1).softmax(1)[:, :n]
+        share = press.sum(0) @ smooth
+        share = share / share.sum()
+    _set_prior(network, share.to(device), torch.zeros((), device=device))
+
+
+@torch.no_grad()
+def _set_prior(network: ResponseTime, share: Tensor, early: Tensor) -> None:
+    """Set the prior to the shares of responses in each sample (T',) and before the window."""
+    mean = share.mean() + SMALLEST_SHARE
+    network.prior.copy_(((share + SMALLEST_SHARE) / mean).log())
+    network.early.bias.fill_(((early + SMALLEST_SHARE) / mean).log())
 
 
 def jittered(dataset: Dataset, windows: np.ndarray, jitter_s: float, seed: list[int]) -> tuple[np.ndarray, Tensor]:
@@ -171,9 +209,17 @@ def checkpoint(p: params.Params, settings: params.Challenge1, dataset: Dataset, 
     return checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
 
 
-def outputs(
-    network: nn.Module, dataset: Dataset, trials: list[dict], device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted response time in s and probability of no response, (N,) each."""
-    found = predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
-    return found[:, 0], found[:, 1]
+def outputs(network: nn.Module, dataset: Dataset, trials: list[dict], device: torch.device) -> np.ndarray:
+    """What the network says of trials, (N, K): see ResponseTime.forward."""
+    return predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
+
+
+def calibrate(
+    network: ResponseTime, dataset: Dataset, trials: list[dict], device: torch.device, window_s: float
+) -> None:
+    """Set the temperature of the network's distribution to what makes the response times of the trials most likely."""
+    rt_s = response_times_s(trials)
+    answered = ~np.isnan(rt_s)
+    mass = outputs(network, dataset, trials, device)[answered, distribution.COLUMNS].astype(float)
+    edges_s = distribution.bin_edges_s(network.trial_offset_s, window_s, mass.shape[1])
+    network.temperature.fill_(distribution.fit_temperature(mass, edges_s, rt_s[answered]))
