@@ -15,6 +15,7 @@ from hbn.networks.reference import SHAPE
 log = logging.getLogger(__name__)
 
 LARGEST_REFERENCE_BATCH = 16  # attention over 1000 samples takes 16 MB per window
+PROFILED_RUNS = 100
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 Rows = dict[str, dict[str, dict]]  # measurements by network and variant
@@ -38,7 +39,7 @@ def measure(paths: dict[Key, Path], modules: dict[Key, nn.Module], p) -> tuple[R
             continue
         many[key] = timing.onnx_call(runtime.session(path, CPUS))
         rows[key] = {"size_kb": path.stat().st_size / 1e3, "memory_mb": timing.memory_mb(path)}
-        operators[key] = timing.operators_us(path)
+        operators[key] = timing.operators_us(path, min(p.n_runs, PROFILED_RUNS))
     for (network, variant), module in modules.items():
         single[network, f"{variant}_1_thread"] = timing.torch_call(module, 1)
         many[network, variant] = timing.torch_call(module, CPUS)

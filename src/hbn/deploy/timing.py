@@ -58,12 +58,12 @@ def latencies_ms(
     `shapes` holds the window (C, T) of each network. Taking turns lets a busy moment of the machine meet all
     networks alike.
     """
-    times = {key: [] for key in (*one_thread, *all_threads)}
+    times, n_rounds = {key: [] for key in (*one_thread, *all_threads)}, min(ROUNDS, n_runs)
 
     def turn(key: Key, call: Call, n_warmup: int) -> None:
         x_uv = noise_uv(1, shapes[key[0]])
         end = time.perf_counter() + 0.5
-        for run_number in range(n_warmup + -(-n_runs // ROUNDS)):
+        for run_number in range(n_warmup + -(-n_runs // n_rounds)):
             begin = time.perf_counter()
             call(x_uv)
             now = time.perf_counter()
@@ -72,7 +72,7 @@ def latencies_ms(
                 if now > end:
                     break
 
-    for number in range(ROUNDS):
+    for number in range(n_rounds):
         n_warmup = warmup_runs if number == 0 else 3  # caches are cold after the turns of the others
         for key, call in all_threads.items():
             turn(key, call, n_warmup)
@@ -122,7 +122,7 @@ def memory_mb(path: Path) -> float | None:
     return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout) / 1024
 
 
-def operators_us(path: Path, n_runs: int = 100) -> list[tuple[str, float]]:
+def operators_us(path: Path, n_runs: int) -> list[tuple[str, float]]:
     """The ten kinds of ONNX operator that take most time, with their microseconds per window."""
     with tempfile.TemporaryDirectory() as folder:
         options = {"enable_profiling": True, "profile_file_prefix": f"{folder}/profile"}
