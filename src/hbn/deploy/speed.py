@@ -1,4 +1,4 @@
-"""The measurements of the stage benchmark: every variant beside the reference network, and the targets."""
+"""The measurements of the stage benchmark (every variant and the reference network), and their targets."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ Rows = dict[str, dict[str, dict]]  # measurements by network and variant
 
 
 def measure(paths: dict[Key, Path], modules: dict[Key, nn.Module], p) -> tuple[Rows, dict, dict]:
-    """Measurements, microseconds by operator and latency percentiles, of ONNX files and PyTorch networks.
+    """Measure ONNX files and PyTorch networks: rows, microseconds by operator, latency percentiles in ms.
 
     `p` is the section benchmark. A file that this CPU cannot run is left out; metrics/quantize.json has the reason.
     """
@@ -86,10 +86,10 @@ def targets(rows: Rows, network: str, chosen: str | None, p) -> dict:
 
 
 def fastest_in_pytorch_ms(rows: dict[str, dict]) -> float:
-    """The smaller median latency, of one thread and of all."""
+    """The median latency of a PyTorch network, on one thread or on all, whichever is smaller."""
     return min(rows["pytorch"]["p50_ms"], rows["pytorch_1_thread"]["p50_ms"])
 
 
 def window_shape(encoder: Encoder) -> tuple[int, int]:
-    """Channels and samples of an encoder's input; at 500 Hz that of the reference."""
+    """Channels and samples of an encoder's input."""
     return encoder.n_channels, encoder.n_samples * encoder.step
