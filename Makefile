@@ -29,7 +29,7 @@ report: .venv/installed  ## Write what this branch changes since BASE=main to re
 	python src/report.py --base $(BASE)
 
 test: lint  ## Set up, run the checks of `make lint` and the tests
-	pytest --numprocesses=2 --dist=loadscope
+	pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
 lint: .venv/installed-dev  ## Check format, code, types and spelling
 	ruff format --check .

@@ -102,9 +102,9 @@ def change_on_a_branch(clone: Clone) -> None:
     """A change for the review: of a setting that only the quickest stage reads."""
     clone.restore()
     clone("git", "checkout", "-q", "-b", "change")
-    clone.change({"exec.workers": 1})
+    clone.change({"exec.workers": 2})
     clone("dvc", "repro")
-    clone.commit("one worker")
+    clone.commit("two workers")
 
 
 BEFORE = {
