@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Two of the same instant would write the same environment.
 .NOTPARALLEL:
 
-.PHONY: help repro plots table report test lint format campaign lock deps schema s3 clean
+.PHONY: help repro plots table report figures docs test lint format campaign lock deps schema s3 clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ table: .venv/installed  ## List the experiments from best to worst; BY=challenge
 report: .venv/installed  ## Write what this branch changes since BASE=main to report.md
 	python src/report.py --base $(BASE)
 
+figures: .venv/installed  ## Write the pictures and numbers of README.md and docs/ from the results in git
+	python src/figures.py
+
+docs: .venv/installed-dev  ## Build the pages of docs/ as a site, report/site/index.html
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
 test: lint  ## Set up, run the checks of `make lint` and the tests
 	pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
@@ -41,7 +47,7 @@ format: .venv/installed-dev  ## Format the code and mend what ruff can mend
 	ruff format .
 	ruff check --fix .
 
-campaign: .venv/installed-dev  ## Run the long tests: stages killed at any moment, every command of the README
+campaign: .venv/installed-dev  ## Run the long tests: stages killed at any moment, every command of the docs
 	if command -v npm >/dev/null; then npm install --silent --no-save axe-core@4.14.1; fi
 	pytest -m campaign
 

@@ -29,11 +29,13 @@ without() {
 made="# Made by \`make lock\` from pyproject.toml, which says what each direct dependency is for."
 pins all "" "$@"
 pins dask dask "$@"
+pins board board "$@"
 pins dev dev "$@"
 pins bench bench "$@"
 
 { echo "$made"; grep -E "$cuda" "$work/all"; } > requirements-cuda.txt
 { echo "$made"; echo "-c requirements-cuda.txt"; grep -vE "$cuda" "$work/all"; } > requirements.txt
 { echo "$made"; echo "-r requirements.txt"; without "$work/dask" "$work/all"; } > requirements-dask.txt
+{ echo "$made"; echo "-r requirements.txt"; without "$work/board" "$work/all"; } > requirements-board.txt
 { echo "$made"; echo "-r requirements.txt"; without "$work/dev" "$work/all"; } > requirements-dev.txt
 { echo "$made"; echo "-r requirements-dev.txt"; without "$work/bench" "$work/dev"; } > requirements-bench.txt

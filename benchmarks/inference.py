@@ -1,6 +1,6 @@
 """Latency of one window with the deployed networks against braindecode's networks and the reference transformer.
 
-    python benchmarks/inference.py [--runs 200]
+    python benchmarks/inference.py [--runs 200] [--csv benchmarks/results/inference.csv]
 
 One process, batch 1, all take turns, medians. The deployed files (ONNX Runtime, one thread on one CPU) are those
 of models/deploy; where there are none, networks of the same shape with random weights are exported for the
@@ -24,16 +24,17 @@ from torch import nn
 from hbn import params
 from hbn.data import bids
 from hbn.deploy import export, runtime, timing
-from hbn.files import read_json
+from hbn.files import read_json, write_csv
 from hbn.networks import architecture
 from hbn.networks.arithmetic import use_cpu
 from hbn.networks.reference import SHAPE, Reference
 
 TARGETS = {"EEGNeX": 100.0, "reference": 25.0}  # times faster
 SFREQ_HZ = 500
+COLUMNS = ["network", "runtime", "variant", "p50_ms", "p99_ms"]
 
 
-def main(n_runs: int, peer: bool) -> None:
+def main(n_runs: int, peer: bool, csv: Path | None) -> None:
     use_cpu(timing.CPUS)
     torch.manual_seed(0)
     others = {"reference": Reference()} | (braindecode() if peer else {})
@@ -88,7 +89,20 @@ def main(n_runs: int, peer: bool) -> None:
         if name in eager_ms
     ]
     common.print_table(reached)
+    if csv:
+        write_csv(csv, fastest(times_ms), COLUMNS)
     common.print_result(result)
+
+
+def fastest(times_ms: dict[tuple[str, str], np.ndarray]) -> list[dict]:
+    """A row for each network in ONNX Runtime and in PyTorch: the variant or number of threads that is fastest."""
+    by_runtime: dict[tuple[str, str], list[dict]] = {}
+    for (network, variant), times in times_ms.items():
+        runtime_name = "PyTorch" if variant.startswith("pytorch") else "ONNX Runtime"
+        p50_ms, p99_ms = (float(np.percentile(times, percentile)) for percentile in (50, 99))
+        row = {"network": network, "runtime": runtime_name, "variant": variant, "p50_ms": p50_ms, "p99_ms": p99_ms}
+        by_runtime.setdefault((network, runtime_name), []).append(row)
+    return [min(rows, key=lambda row: row["p50_ms"]) for _, rows in sorted(by_runtime.items())]
 
 
 def deployed() -> dict[str, dict[str, Path]]:
@@ -135,5 +149,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200, help="timed runs of each network at most")
     parser.add_argument("--without-peer", action="store_true", help="leave braindecode out")
+    parser.add_argument("--csv", type=Path, help="write the fastest variant of each network to this file")
     arguments = parser.parse_args()
-    main(arguments.runs, not arguments.without_peer and importlib.util.find_spec("braindecode") is not None)
+    peer = not arguments.without_peer and importlib.util.find_spec("braindecode") is not None
+    main(arguments.runs, peer, arguments.csv)

@@ -140,6 +140,26 @@ def hbn_metadata() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory) -> Path:
+    """A folder with deployed networks of random weights, for windows of 2 s at 100 Hz."""
+    import torch
+
+    from hbn.deploy import export
+    from hbn.networks import architecture
+
+    root = tmp_path_factory.mktemp("deployed")
+    torch.manual_seed(0)
+    encoder = architecture.Encoder(torch.from_numpy(bids.electrode_positions_m()).float(), 100, 2.0, "tiny", 4, 0.1)
+    networks = {"challenge1": architecture.ResponseTime(encoder, 2.0, 0.5)}
+    networks["challenge2"] = architecture.Factors(encoder, 4, 4)
+    for name, network in networks.items():
+        path = root / f"models/deploy/{name}/fp32.onnx"
+        export.write(export.export(network.eval(), (129, 200)), path, sfreq_hz=100.0, trial_offset_s=0.5)
+    write_json(root / "metrics/benchmark.json", {"chosen": dict.fromkeys(networks, "fp32")})
+    return root
+
+
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """An empty working directory, as the stages see it."""

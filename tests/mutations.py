@@ -57,6 +57,7 @@ class Outcome:
     refusals: dict[str, str] = field(default_factory=dict)  # by stage
     broken: list[str] = field(default_factory=list)  # tracebacks
     arrays: dict[str, bytes] = field(default_factory=dict)  # preprocessed, by stem
+    signals_uv: dict[str, np.ndarray] = field(default_factory=dict)  # (T, C), the same as numbers
     rejected: set[str] = field(default_factory=set)
     trials: dict[str, list[dict]] = field(default_factory=dict)  # by stem
     windows: dict = field(default_factory=dict)  # metrics
@@ -194,8 +195,8 @@ def json_change(rng, content: bytes) -> bytes:
     ]
 
 
-def mutate(rng, path: Path) -> str:
-    """Change a file in some way, and say how."""
+def mutate(rng, path: Path) -> tuple[str, int]:
+    """Change a file in some way; how, and how many bytes are others in a file that is as long as before."""
     content = path.read_bytes()
     ways = {"flip": flip, "flips": lambda rng, old: flip(rng, old, int(rng.integers(2, 40))), "ends": ends}
     if path.suffix == ".tsv":
@@ -204,9 +205,11 @@ def mutate(rng, path: Path) -> str:
         ways |= {"encoding": other_encoding, "json": json_change}
     name = list(ways)[rng.integers(len(ways))]
     changed = ways[name](rng, content)
+    same_length = len(changed) == len(content)
     path.unlink()  # another file, whose time is new
     path.write_bytes(changed)
-    return name
+    n_changed = int((np.frombuffer(content, np.uint8) != np.frombuffer(changed, np.uint8)).sum()) if same_length else 0
+    return name, n_changed if "flip" in name else 0
 
 
 # What the stages make of it.
@@ -244,7 +247,9 @@ def run(root: Path, p: params.Params) -> Outcome:
     outcome.refusals.pop("predict text", None)
     outcome.predicted = [row for item in json.loads(text or "[]") for row in item["rows"]]
     for path in sorted(Path("data/preprocessed/R1").glob("*/*.npy")):
-        outcome.arrays[path.name.removesuffix("_eeg.npy")] = path.read_bytes()
+        stem = path.name.removesuffix("_eeg.npy")
+        outcome.arrays[stem] = path.read_bytes()
+        outcome.signals_uv[stem] = np.load(path) * np.float32(read_json(path.with_suffix(".json"))["scale_uv"])
     if Path("data/preprocessed/R1/rejected.tsv").exists():
         outcome.rejected = {row["recording"] for row in read_tsv("data/preprocessed/R1/rejected.tsv")}
     if Path("metrics/windows/R1.json").exists():
@@ -273,8 +278,8 @@ def attempt(outcome: Outcome, stage: str, call) -> str | None:
 # What is right.
 
 
-def faults(healthy: Outcome, got: Outcome, name: str) -> tuple[str, list[str]]:
-    """What became of a release whose file `name` was mutated, and what is wrong with that."""
+def faults(healthy: Outcome, got: Outcome, name: str, n_flipped: int) -> tuple[str, list[str]]:
+    """What became of a release whose file `name` was mutated, in `n_flipped` bytes, and what is wrong with that."""
     wrong = [*got.broken]
     stem = ODD.rpartition("/")[2]
     refused = {stage: text for stage, text in got.refusals.items() if not stage.endswith(" text")}
@@ -282,7 +287,8 @@ def faults(healthy: Outcome, got: Outcome, name: str) -> tuple[str, list[str]]:
         if "\n" in text or not text or "MemoryError" in text or "Traceback" in text:
             wrong.append(f"{stage} refuses in other words than one line: {text[:300]!r}")
     data_stages = refused.keys() & {"fetch", "preprocess", "cache_windows"}
-    if name.startswith("sub-") and data_stages:
+    is_absent = "is a placeholder of" in refused.get("fetch", "")  # which stops fetch: it is to be brought first
+    if name.startswith("sub-") and data_stages and not is_absent:
         wrong.append(f"one file of a recording stops {refused}")
     if data_stages or got.broken:
         return "refused", wrong
@@ -309,7 +315,22 @@ def faults(healthy: Outcome, got: Outcome, name: str) -> tuple[str, list[str]]:
         return "same", wrong
     if not name.endswith((".set", ".fdt", ".bdf", "_channels.tsv")):
         wrong.append(f"{name} is no signal, and the signal is another one")
+    # A digit of a channel's scale is stated once in a BDF: it cannot be known to be wrong.
+    if (n_changed := changed_channels(healthy.signals_uv[stem], got.signals_uv[stem])) > n_flipped:
+        wrong.append(f"{n_changed} channels are other signals than before")
     return "samples", wrong
+
+
+def changed_channels(before_uv: np.ndarray, after_uv: np.ndarray) -> int:
+    """How many channels of (T, C) differ by more than a tenth.
+
+    Only seconds without a signal may have been added or taken away.
+    """
+    if before_uv.shape != after_uv.shape:
+        return before_uv.shape[1]
+    alive = before_uv.any(axis=1) & after_uv.any(axis=1)
+    difference_uv = np.median(np.abs(after_uv - before_uv)[alive], axis=0)
+    return int((difference_uv > 0.1 * np.median(np.abs(before_uv[alive]), axis=0)).sum())
 
 
 def wrong_trials(healthy: Outcome, got: Outcome, stem: str, name: str) -> list[str]:
@@ -391,9 +412,9 @@ def main(folder: str, first: str, last: str) -> None:
         name = among[rng.integers(len(among))]
         peak.mb()
         begin_s = time.monotonic()
-        how = mutate(rng, root / name)
+        how, n_flipped = mutate(rng, root / name)
         got = run(root, p)
-        outcome, wrong = faults(healthy[kind], got, name)
+        outcome, wrong = faults(healthy[kind], got, name, n_flipped)
         line = {"seed": seed, "format": kind, "file": name.rpartition("_")[2], "how": how, "outcome": outcome}
         reasons = Counter(text.partition(":")[0] for text in got.refusals if not text.endswith(" text"))
         line |= {"refused_by": sorted(reasons), "wrong": wrong}

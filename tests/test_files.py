@@ -54,6 +54,10 @@ def test_json_is_sorted_rounded_and_refuses_nan(tmp_path):
     assert (tmp_path / "m.json").read_text() == '{\n  "a": [\n    2,\n    1234570.0\n  ],\n  "b": 0.333333\n}\n'
     with pytest.raises(ValueError, match="not finite"):
         files.write_json(tmp_path / "m.json", {"a": float("nan")})
+    for odd in ("[" * 200_000, "{", "[]", ""):
+        (tmp_path / "odd.json").write_text(odd)
+        with pytest.raises(files.HbnError, match=r"odd\.json"):
+            files.read_json(tmp_path / "odd.json")
 
 
 @pytest.mark.parametrize(

@@ -70,15 +70,6 @@ def test_the_comment_has_no_broken_images(tmp_path):
     assert (tmp_path / "comment.md").read_text() == (tmp_path / "summary.md").read_text() == expected
 
 
-def test_contributing_names_files_and_targets_that_exist():
-    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
-    names = re.findall(r"`((?:src|tests|benchmarks|\.github)/[\w./]+|[\w-]+\.(?:md|toml|yaml|txt|cff))`", text)
-    assert len(names) > 20
-    assert not [name for name in names if not (REPOSITORY / name).exists()]
-    targets = re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    assert set(re.findall(r"(?:^|`)make ([a-z0-9]+)", text, re.MULTILINE)) <= set(targets)
-
-
 def test_one_version_everywhere():
     version = PROJECT["project"]["version"]
     assert YAML(typ="safe").load(REPOSITORY / "CITATION.cff")["version"] == version

@@ -69,7 +69,7 @@ def read_json(path: Path | str) -> dict:
     """Read a JSON object; HbnError names the file when it is absent or malformed."""
     try:
         content = json.loads(existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HbnError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise HbnError(f"{path} should hold a JSON object, it holds a {type(content).__name__}")

@@ -152,6 +152,7 @@ class Pretrain(Training):
 
 class Challenge1(Training):
     n_members: Count
+    max_epochs: Count
     encoder_rate: Annotated[float, Field(ge=0, le=1)]
     frozen_steps: Annotated[int, Field(ge=0)]
     target_sd_s: Positive

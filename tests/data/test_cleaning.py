@@ -76,6 +76,15 @@ def test_bad_channels_are_found_and_the_flat_reference_is_not_one(artefact_uv):
     assert found == {"E10": "flat", "E21": "noisy", "E71": "uncorrelated"} | ({"E41": "noisy"} if artefact_uv else {})
 
 
+def test_a_damaged_sample_of_the_reference_reaches_no_other_channel():
+    data_uv = scalp_uv()
+    healthy = cleaning.bad_channels(data_uv, 500, 0.5, 6.0, 0.35)
+    data_uv[cleaning.REFERENCE, 777] = 1e12
+    found = cleaning.bad_channels(data_uv, 500, 0.5, 6.0, 0.35)
+    assert found == healthy | {"Cz": "noisy"}
+    assert np.abs(cleaning.interpolate(data_uv, tuple(found))).max() < 1e4
+
+
 def test_average_reference_makes_cz_a_signal():
     rng = np.random.default_rng(3)
     true_uv = rng.normal(size=(129, 100)).astype(np.float32)

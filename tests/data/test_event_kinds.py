@@ -24,11 +24,14 @@ RELEASES = {
     "R1": (1342, 8474, 7032, 6097, {"foreign_block": 1440, "before_first_block": 2}),
     "R4": (3342, 19616, 18143, 15301, {"foreign_block": 1468, "before_first_block": 5}),
     "R6": (1227, 5582, 5568, 4676, {"before_first_block": 14}),
-    "R7": (3100, 12721, 12674, 10901, {"foreign_block": 24, "before_first_block": 23}),
+    "R7": (3100, 12721, 12673, 10901, {"foreign_block": 24, "before_first_block": 23, "table_ends": 1}),
     "R8": (2320, 12311, 12274, 10253, {"foreign_block": 24, "before_first_block": 13}),
     "R9": (2885, 15724, 15702, 13656, {"before_first_block": 22}),
     "R10": (2516, 5089, 5087, 4224, {"before_first_block": 1, "press_without_feedback": 1}),
-    "R11": (3397, 18464, 18371, 16085, {"foreign_block": 72, "before_first_block": 20, "press_without_feedback": 1}),
+    "R11": (
+        *(3397, 18464, 18370, 16085),
+        {"foreign_block": 72, "before_first_block": 20, "press_without_feedback": 1, "table_ends": 1},
+    ),
 }
 
 

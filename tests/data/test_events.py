@@ -66,6 +66,7 @@ def test_a_trial_with_a_row_without_time_is_dropped_and_counted_not_taken_for_a_
             (onset, "left_buttonPress", "smiley_face"),
             (7.2, "contrastTrial_start"),
             (10, "right_target"),
+            (12.4, "contrastTrial_start"),
         ),
         run=1,
     )
@@ -105,6 +106,7 @@ def test_a_block_started_twice_keeps_the_longer_one(table):
         (14.8, "left_target"),
         (17.2, "contrastTrial_start"),
         (20, "right_target"),
+        (22.4, "contrastTrial_start"),
     )
     trials, dropped = events.contrast_trials(rows, run=1)
     assert [t.onset_s for t in trials] == [14.8, 20]
@@ -309,6 +311,60 @@ def test_a_block_begun_and_aborted_has_no_trials_and_is_counted():
     assert trials_of("".join([*lines[:2], *lines[3:4]]).encode()) == ([], {"no_trial_start": 1})
     again = [line.replace("0.5000", "0.1000").replace("250", "50") for line in lines[1:2]]
     assert trials_of("".join([lines[0], *again, *lines[1:]]).encode())[1] == {}  # started twice
+
+
+def test_a_miss_needs_a_table_that_goes_on():
+    """A table that ends after a target says nothing of the response."""
+    lines = HEALTHY.splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if "_target" in line)
+    trials, dropped = trials_of("".join(lines[: last + 1]).encode())
+    assert [trial.trial for trial in trials] == [0, 1, 2, 3, 4]
+    assert dropped == {"table_ends": 1}
+    for value in ("contrastTrial_start", "9999"):
+        later = f"60.0\tn/a\t30000\t{value}\t1\tn/a\n"
+        trials, dropped = trials_of("".join([*lines[: last + 1], later]).encode())
+        assert (trials[-1].outcome, dropped) == ("miss", {})
+
+
+GAPS_S = [(9.0, 14.0), (25.0, 30.0)]
+
+
+def without_pauses(s: float) -> float:
+    return s - sum(min(max(s - a, 0), b - a) for a, b in GAPS_S)
+
+
+@pytest.mark.parametrize(
+    ("sample", "header", "duration_s", "warns"),
+    [
+        (lambda s: f"{500 * s:.0f}", HEADER, 200, True),
+        (lambda s: f"{500 * s:.0f}", HEADER, 42, False),  # onsets that only a recording with its pauses has
+        (lambda s: f"{500 * without_pauses(s):.0f}", HEADER, 200, False),  # samples in the file tell
+        (lambda s: "n/a", NO_SAMPLE, 200, True),
+    ],
+)
+def test_onsets_count_the_pauses_of_a_recording_and_what_may_not_is_said(caplog, sample, header, duration_s, warns):
+    content = rendered(sample=sample, header=header).encode()
+    healthy = events.parse_events(HEALTHY.encode(), "x_events.tsv", 200)
+    table = events.parse_events(content, "x_events.tsv", duration_s, GAPS_S)
+    assert [event.onset_s for event in table] == pytest.approx([event.onset_s for event in healthy])
+    assert ("nothing shows whether its onsets count the 10.0 s of pauses" in caplog.text) == warns
+    wrong = content.decode().replace("16.8000", "17.8000")
+    if header == HEADER:
+        assert sum(np.isnan(e.onset_s) for e in events.parse_events(wrong.encode(), "x", duration_s, GAPS_S)) == 1
+
+
+def test_a_placeholder_of_a_table_is_named(tmp_path):
+    path = tmp_path / "x_events.tsv"
+    path.symlink_to("../.git/annex/objects/x")
+    for _ in range(2):
+        with pytest.raises(bids.UnusableRecording, match=r"datalad get x_events\.tsv") as caught:
+            events.read_events(path)
+        assert caught.value.reason == "pointer"
+        path.unlink()
+        path.write_text("/annex/objects/MD5E-s1--00.tsv\n")
+    path.unlink()
+    with pytest.raises(bids.UnusableRecording, match="does not exist"):
+        events.read_events(path)
 
 
 def test_no_damaged_byte_gives_a_wrong_window_or_label(caplog):

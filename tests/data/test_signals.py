@@ -110,7 +110,9 @@ def test_the_same_net_under_other_names_and_other_nets(tmp_path):
     assert "not used" in read.mapped["ECG"]
     larger = np.tile(data_uv, (2, 1))[:257]
     larger_names = [*(f"E{i}" for i in range(1, 257)), "Cz"]
-    assert refusal(write_set_of(tmp_path / "d.set", larger, larger_names)).reason == "channels"
+    refused = refusal(write_set_of(tmp_path / "d.set", larger, larger_names))
+    assert refused.reason == "channels"
+    assert "257 channels, without [], with unknown [E130, E131" in refused.detail
     twice = [*bids.CHANNELS[:127], "E1", "Cz"]
     assert refusal(write_set_of(tmp_path / "e.set", data_uv, twice)).reason == "channels"
     assert n == 129
@@ -119,6 +121,20 @@ def test_the_same_net_under_other_names_and_other_nets(tmp_path):
 def test_matlab_7_3_is_read(tmp_path):
     data_uv = noise_uv()
     np.testing.assert_array_equal(signals.read_signal(write_set_7_3(tmp_path / "a.set", data_uv)).data_uv, data_uv)
+
+
+@pytest.mark.parametrize(("value", "reason"), [(1e11, None), (1e13, "unreadable"), (np.inf, "not_finite")])
+def test_a_damaged_sample_is_no_overflow(tmp_path, value, reason):
+    data_uv = recording_uv(0, 14, 200)
+    data_uv -= data_uv.mean(axis=1, keepdims=True)
+    data_uv[70, 1000] = value
+    path = write_set_of(tmp_path / "a.set", data_uv, sfreq_hz=200)
+    if reason:
+        assert refusal(path).reason == reason
+    else:
+        cleaned_uv, bads, _ = cleaning.clean(signals.read_signal(path).data_uv, 200, 100, P)
+        assert bads["E71"] == "noisy"
+        assert np.abs(cleaned_uv).max() < 1e4
 
 
 def test_a_rate_is_the_whole_number_it_stands_for():

@@ -119,7 +119,7 @@ def test_full_disk(clone, full_disk, stage):
 
 
 def test_where_dvc_is_blocked_it_says_by_what(clone):
-    """What README.md says about it. DVC itself clears away what processes that are gone have locked."""
+    """What docs/troubleshooting.md says about it. DVC itself clears away what processes that are gone have locked."""
     again = "dvc", "repro", "-f", "-s", "assemble"
     rwlock = clone.root / ".dvc/tmp/rwlock"
     # The killed dvc's process number has been given to another process since, which DVC cannot know.

@@ -2,9 +2,12 @@
 
 import shutil
 
+from clone import MINIATURE, Clone
 
-def test_a_new_address_of_the_same_bytes_reruns_fetch_alone(built, tmp_path):
-    clone = built.copy(tmp_path / "clone")
+
+def test_a_new_address_of_the_same_bytes_reruns_fetch_alone(tmp_path):
+    clone = Clone(tmp_path / "clone", MINIATURE)
+    clone("dvc", "repro", "fetch")
     shutil.copytree(clone.root / "data/raw", tmp_path / "here")
     clone.change({"data.url": f"{tmp_path}/here/{{release}}"})
     assert clone.ran(clone("dvc", "repro", "assemble")) >= {"fetch", "preprocess", "cache_windows", "assemble"}

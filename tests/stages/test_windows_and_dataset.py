@@ -6,14 +6,17 @@ import pytest
 import assemble
 import cache_windows
 from hbn import params
-from hbn.data.bids import FACTORS
+from hbn.data.bids import FACTORS, Recording
 from hbn.data.dataset import TABLES, Dataset
 from hbn.data.event_kinds import KINDS, TASKS
+from hbn.data.events import Event
+from hbn.data.release_tables import ReleaseTables
 from hbn.files import HbnError, read_csv, read_json, write_json, write_tsv
 from hbn.stage import view
 
 P = params.load()
 SFREQ_HZ = 100
+ROW = {"recording": "x", "task": "contrastChangeDetection", "samples": 2000, "sfreq_hz": SFREQ_HZ}
 CONTRAST, REST = "contrastChangeDetection_run-1", "RestingState"
 BLOCK = [
     *[(0, "9999"), (1, "contrastChangeB1_start"), (2, "contrastTrial_start"), (4.8, "left_target")],
@@ -57,7 +60,7 @@ def named(events):
 def test_every_trial_and_event_is_in_the_tables_or_counted(release, workspace):
     counts = release("R1", {("sub-A", CONTRAST): BLOCK})
     assert counts["trials"] == {"correct": 1}
-    assert counts["dropped_trials"] == {"boundary": 1, "window_after_end": 2}
+    assert counts["dropped_trials"] == {"boundary": 1, "window_after_end": 1, "table_ends": 1}
     [trial] = read_csv(workspace / "data/windows/R1/trials.csv")
     assert int(trial["start_sample"]) == 530
     events = named(np.load(workspace / "data/windows/R1/events.npy"))
@@ -79,6 +82,21 @@ def test_no_trial_window_reaches_over_a_boundary_after_the_response_window(relea
     """The window ends 2.5 s after the target, and the response window 2.4 s after it."""
     block = [(1, "contrastChangeB1_start"), (2, "contrastTrial_start"), (4.8, "left_target"), (7.25, "boundary")]
     assert release("R1", {("sub-A", CONTRAST): block})["dropped_trials"] == {"boundary": 1}
+
+
+def test_what_happens_in_a_pause_is_left_out_and_counted():
+    """Target 1 comes in the pause from 4 to 6 s, though its window begins later; target 2 has its window in it."""
+    block = [(0, "contrastChangeB1_start"), (0.5, "contrastTrial_start"), (2.8, "left_target")]
+    block += [(5.8, "contrastTrial_start"), (5.9, "right_target"), (8, "contrastTrial_start"), (9, "left_target")]
+    block += [(12, "contrastTrial_start")]
+    tables = ReleaseTables()
+    table = [Event(onset_s, value, "n/a") for onset_s, value in block]
+    tables.add(Recording.of(f"sub-A_task-{CONTRAST}_eeg.set"), ROW, table, [(400, 600)], P.windows)
+    counts = tables.counts()
+    assert counts["trials"] == {"miss": 1}
+    assert counts["dropped_trials"] == {"no_signal": 2}
+    assert counts["events_left_out"]["no_signal"] == 2  # a target, and the trial start with the feedback of the first
+    assert tables.breaks == [(0, 400, 600)]
 
 
 def test_unusable_tables_and_aborted_blocks_cost_their_recording_alone(release, caplog):

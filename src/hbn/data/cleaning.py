@@ -211,8 +211,9 @@ def bad_channels(
 
     Amplitude and high-frequency content (first difference) are compared with the other channels
     by robust z-scores of their logarithms, each channel with its four nearest neighbours by
-    correlation. Ideas of the PREP pipeline (Bigdely-Shamlo et al. 2015). Cz, the reference, is
-    never bad. The data are band-limited already, so about 100 samples per second suffice.
+    correlation. Ideas of the PREP pipeline (Bigdely-Shamlo et al. 2015). Cz, the reference, may be
+    flat and unlike its neighbours, but not noisy. The data are band-limited already, so about 100
+    samples per second suffice.
     """
     sd = data_uv.std(axis=1)
     rough = np.diff(data_uv, axis=1).std(axis=1)
@@ -226,13 +227,11 @@ def bad_channels(
     best = np.take_along_axis(correlation, _neighbours(), axis=1).max(axis=1)
     found = {}
     for i, name in enumerate(bids.CHANNELS):
-        if i == REFERENCE:
-            continue
-        if sd[i] < flat_uv:
+        if sd[i] < flat_uv and i != REFERENCE:
             found[name] = "flat"
         elif z[i] > noisy_z:
             found[name] = "noisy"
-        elif best[i] < min_neighbour_correlation:
+        elif best[i] < min_neighbour_correlation and i != REFERENCE:
             found[name] = "uncorrelated"
     return found
 

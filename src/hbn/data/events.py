@@ -191,7 +191,7 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
     'no_trial_start'; 'several_targets' in one trial; 'no_onset' (a row of the trial has no time);
     'boundary' (the recording was interrupted between trial start and the end of the response window);
     'unknown_value' (after the target a value that no task has: it may have been a press);
-    'press_without_feedback'; 'no_next_trial_start' (no press, and the block or the table ends: a press may be missing).
+    'press_without_feedback'; 'table_ends' (no press, but the table ends within the response window).
     The targets of a table are as many as its trials and these reasons together.
     Two more reasons, those of FILE_REASONS, count 1 for the file: 'file_without_own_block' and 'block_without_targets'
     (begun and aborted).
@@ -215,7 +215,7 @@ def contrast_trials(events: list[Event], run: int | None) -> tuple[list[Trial], 
         for rows in own[1:]:
             dropped["repeated_block"] += _targets(rows)
         dropped["block_without_targets"] = int(not _targets(own[0]))
-        trials = _block_trials(own[0], dropped)
+        trials = _block_trials(own[0], float(np.nanmax([0.0, *(event.onset_s for event in events)])), dropped)
     else:
         dropped["file_without_own_block"] = 1
     return trials, +dropped  # without zeros
@@ -225,7 +225,7 @@ def _targets(rows: list[Event]) -> int:
     return sum(event.value in TARGETS for event in rows)
 
 
-def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
+def _block_trials(rows: list[Event], last_s: float, dropped: Counter) -> list[Trial]:
     starts = [i for i, event in enumerate(rows) if event.value == "contrastTrial_start"]
     dropped["no_trial_start"] += _targets(rows[: starts[0] if starts else len(rows)])
     found = []
@@ -249,8 +249,8 @@ def _block_trials(rows: list[Event], dropped: Counter) -> list[Trial]:
             dropped["unknown_value"] += 1
         elif outcome is None:
             dropped["press_without_feedback"] += 1
-        elif outcome == "miss" and end == len(rows):
-            dropped["no_next_trial_start"] += 1
+        elif outcome == "miss" and end == len(rows) and until_s > last_s + TOLERANCE_S:
+            dropped["table_ends"] += 1
         else:
             trials.append(
                 Trial(

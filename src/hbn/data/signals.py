@@ -27,6 +27,7 @@ from hbn.files import HbnError, read_tsv
 
 RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
 CHECKED_SAMPLES = 2000  # of a recording without Cz
+LARGEST_UV = 1e12  # a larger sample is no voltage, and sums of its square may be infinite
 MAX_GAPS_S = 1200.0  # of missing time in a recording, which takes memory as samples do
 REFERENCE_NAMES = {"CZ", "E129", "VREF", "VERTEXREFERENCE"}  # of the electrode at the vertex, in capitals
 SCALP = re.compile(r"E\d+|EEG\d+|[A-H]\d+|(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(\d+|Z)")  # labels of electrodes
@@ -71,8 +72,11 @@ def read_signal(path: Path | str) -> Signal:
         for row, source in zip(data_uv, sources, strict=True):
             if source is not None:
                 spread(rows.row_uv(source), gaps, row)
-    if not np.isfinite(data_uv).all():
+    lowest_uv, highest_uv = float(data_uv.min()), float(data_uv.max())
+    if not np.isfinite([lowest_uv, highest_uv]).all():
         raise UnusableRecording("not_finite", f"{path.name} holds NaN or infinite samples")
+    if (largest_uv := max(highest_uv, -lowest_uv)) > LARGEST_UV:
+        raise unreadable(path, f"a sample has {largest_uv:.3g} uV: the file is damaged")
     if sources[-1] is None:
         _refuse_average(path.name, data_uv[:-1])
     return Signal(data_uv, whole_rate(sfreq_hz), gaps, mapped)
@@ -139,13 +143,13 @@ def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict
             unknown.append(label)
         else:
             mapped[label] = "not used, no electrode of the net"
+    if doubles and not unknown:
+        channel, first, second = doubles[0]
+        raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {first!r} and as {second!r}")
     absent = [channel for channel in CHANNELS if channel not in index and channel != "Cz"]
     if absent or unknown:
         lists = f"without [{', '.join(absent[:5])}], with unknown [{', '.join(unknown[:5])}]"
         raise UnusableRecording("channels", f"{name} has {len(labels)} channels, {lists} (at most 5 shown)")
-    if doubles:
-        channel, first, second = doubles[0]
-        raise UnusableRecording("channels", f"{name} has channel {channel} twice, as {first!r} and as {second!r}")
     if "Cz" not in index:
         mapped["(absent)"] = "Cz, the reference, taken as zero"
     return [index.get(channel) for channel in CHANNELS], mapped
@@ -303,7 +307,8 @@ def _short(label: str) -> str:
 def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tuple[float, float]:
     """Microvolts of one step of the converter, and of zero."""
     low, high, digital_low, digital_high = (float(fields[k][i]) for k in (3, 4, 5, 6))
-    if not np.isfinite([low, high]).all() or high == low or digital_high <= digital_low:
+    is_scale = np.isfinite([low, high]).all() and high != low
+    if not (is_scale and -(2**23) <= digital_low < digital_high <= 2**23):
         raise unreadable(
             path, f"channel {label} has the limits {low:g} to {high:g} for {digital_low:g} to {digital_high:g}"
         )

@@ -44,7 +44,7 @@ def _row(name: str, commit: str, state: str, data: dict, start: dict) -> dict:
     before = _parameters(start)
     changed = [f"{key}={value}" for key, value in _parameters(data).items() if value != before.get(key)]
     scores = {
-        column: None if state else _value((data.get("metrics") or {}).get(file, {}).get("data") or {}, key)
+        column: None if state else value_at((data.get("metrics") or {}).get(file, {}).get("data") or {}, key)
         for column, (file, key) in SCORES.items()
     }
     commit = commit if commit == "workspace" else commit[:7]
@@ -56,7 +56,8 @@ def _parameters(data: dict) -> dict[str, object]:
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
-def _value(content: Any, key: str) -> float | None:
+def value_at(content: Any, key: str) -> float | None:
+    """The value under a dotted key of a metrics file; None where there is none."""
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content

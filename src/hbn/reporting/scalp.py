@@ -1,11 +1,14 @@
 """Scalp maps of what a network's spatial filters pick up."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 N_MAPS = 16
 NOTE = (
@@ -16,10 +19,16 @@ NOTE = (
 
 def filter_maps(path: Path) -> tuple[str, plt.Figure]:
     """Title and drawing of the spatial filters in a model file, the most used first."""
-    # Slow to import, and of no use without the model.
-    import mne
+    patterns, use = most_used(path, N_MAPS)
+    rows = -(-len(use) // 8)
+    image, axes = plt.subplots(rows, 8, figsize=(12, 1.8 * rows), layout="constrained", squeeze=False)
+    draw(axes.flat, patterns, use)
+    return f"Challenge 1: the {len(use)} spatial filters that are used most", image
 
-    from hbn.data.bids import CHANNELS, MONTAGE
+
+def most_used(path: Path, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The patterns (C, N) of the n filters that the network reads most, and how strongly (N,), the first being 1."""
+    # Of no use without the model, and slow to import.
     from hbn.networks.architecture import members_of
     from hbn.networks.inference import load_file
 
@@ -31,15 +40,22 @@ def filter_maps(path: Path) -> tuple[str, plt.Figure]:
     # w = whitener @ spatial.
     patterns = state["encoder.whitener"].double().inverse() @ spatial.double()  # (C, S)
     use = stem.reshape(len(stem), -1, spatial.shape[1]).square().sum((0, 1)).sqrt() * spatial.norm(dim=0)  # (S,)
-    order = use.argsort(descending=True)[:N_MAPS].tolist()
+    order = use.argsort(descending=True)[:n]
+    return patterns[:, order].numpy(), (use[order] / use.max()).numpy()
 
+
+def draw(panels: Iterable[Axes], patterns: np.ndarray, use: np.ndarray, **options) -> None:
+    """A map of each pattern (C, N) with its use (N,) on a panel of its own; `options` as of mne.viz.plot_topomap."""
+    import mne
+
+    from hbn.data.bids import CHANNELS, MONTAGE
+
+    options = {"contours": 4, "sensors": False, "show": False} | options
     info = mne.create_info(list(CHANNELS), 100.0, "eeg")
     info.set_montage(MONTAGE)
-    rows = -(-len(order) // 8)
-    image, axes = plt.subplots(rows, 8, figsize=(12, 1.8 * rows), layout="constrained", squeeze=False)
-    for place in axes.flat[len(order) :]:
-        place.set_axis_off()
-    for place, k in zip(axes.flat, order, strict=False):
-        mne.viz.plot_topomap(patterns[:, k].numpy(), info, axes=place, show=False, contours=4, sensors=False)
-        place.set_title(f"{use[k] / use.max():.2f}", fontsize=9)
-    return f"Challenge 1: the {len(order)} spatial filters that are used most", image
+    for k, axes in enumerate(panels):
+        if k >= len(use):
+            axes.set_axis_off()
+            continue
+        mne.viz.plot_topomap(patterns[:, k], info, axes=axes, **options)
+        axes.set_title(f"{use[k]:.2f}", fontsize=9)

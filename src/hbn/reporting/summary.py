@@ -15,7 +15,13 @@ from hbn.reporting.tables import show
 from hbn.scoring.names import BASELINES, direction
 
 N_COMMITS = 10
-NETWORKS = {"pretrained": "EEG, pretrained network", "from_scratch": "EEG, same network from scratch", "eeg": "EEG"}
+NETWORKS = {
+    "pretrained": "EEG, pretrained network",
+    "from_scratch": "EEG, same network from scratch",
+    "zero_shot": "EEG, pretrained, no label of this task",
+    "eeg": "EEG",
+    "eeg_and_metadata": "EEG and metadata",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def forest(metrics: Path) -> list[dict]:
         tests = read_json(file).get("test", {}) if file.exists() else {}
         rows: list[dict[str, Any]] = [
             {"label": label(name), "kind": "baseline" if name in BASELINES else "network", **by_score[panel.score]}
-            for name, by_score in sorted(tests.items(), key=lambda item: _order(item[0]))
+            for name, by_score in sorted(tests.items(), key=lambda item: order(item[0]))
             if by_score.get(panel.score)
         ]
         if not rows:
@@ -114,7 +120,7 @@ def since_last_tag() -> dict:
     return news | {"title": title, "rows": table, "scores": changes.summary(rows)}
 
 
-def _order(name: str) -> tuple[bool, int]:
+def order(name: str) -> tuple[bool, int]:
     """Networks first, in the order of NETWORKS, then baselines from what knows most to what knows least."""
     if name in BASELINES:
         return True, -list(BASELINES).index(name)

@@ -113,10 +113,15 @@ def fit_trials(
     curve: Path,
     pretrained: bool,
 ) -> None:
-    """Fit a network in place (see loop.fit); a pretrained encoder moves as p.encoder_rate and p.frozen_steps say."""
+    """Fit a network in place (see loop.fit); a pretrained encoder moves as p.encoder_rate and p.frozen_steps say.
+
+    With few trials training ends after p.max_epochs: the few validation trials that come with them choose the step
+    badly among many in which the network only gets worse.
+    """
     known = Trials.of(dataset, trials["train"])
     start_from(network, known.rt_s, p.target_sd_s)
     sampler = Sampler(len(known.windows), p.batch_size, p.seed)
+    p = p.model_copy(update={"steps": min(p.steps, p.max_epochs * sampler.batches_per_epoch)})
 
     def loss(network: ResponseTime, step: int) -> Tensor:
         rows = sampler(step)

@@ -1,0 +1,131 @@
+"""The parts of README.md and docs/ that are made from results and code.
+
+Each stands between <!-- made: NAME --> and <!-- /made -->.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from hbn.data.bids import FACTORS
+from hbn.files import HbnError, read_json
+from hbn.reporting import errors, summary
+from hbn.reporting.tables import interval, markdown
+
+PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
+SCORES = {"pearson_r": "Pearson r", "nrmse": "NRMSE", "auroc_miss": "AUROC, no response", "auroc_miss_within": "within"}
+
+
+def filled(text: str, root: Path) -> str:
+    """The text of a page with all its made parts made anew from the repository at `root`."""
+
+    def part(match: re.Match) -> str:
+        if match[2] not in PARTS:
+            raise HbnError(f"<!-- made: {match[2]} -->: nothing has this name; there are {', '.join(PARTS)}")
+        return f"{match[1]}\n{PARTS[match[2]](root)}\n\n{match[3]}"
+
+    return PART.sub(part, text)
+
+
+def data(root: Path) -> str:
+    """What the results are of."""
+    dataset, first, second = (
+        read_json(root / f"metrics/{name}.json") for name in ("dataset", "challenge1", "challenge2")
+    )
+    n_people = sum(split["participants"] for split in dataset["splits"].values())
+    releases = ", ".join(sorted(path.stem for path in (root / "metrics/fetch").glob("*.json")))
+    n = first["n"]
+    return (
+        f"Data: **{first['source']}**, {n_people} participants of {releases}. Tested on "
+        f"{second['n']['test_participants']} people who were in no training, {n['participants']} of them with "
+        f"{n['trials']} trials ({n['answered']} answered). Brackets hold 95 % intervals."
+    )
+
+
+def challenge1(root: Path) -> str:
+    """The table of challenge 1: networks, then predictors without EEG, then the ideal observer."""
+    tests = read_json(root / "metrics/challenge1.json")["test"]
+    rows = []
+    for name in sorted(tests, key=summary.order):
+        pearson_r, nrmse, auroc, within = (tests[name].get(score, {}) for score in SCORES)
+        values = [interval(pearson_r), _number(nrmse), interval(auroc), _number(within)]
+        rows.append((summary.label(name), *values))
+    limits = [summary.ceiling(root / "metrics", (f"challenge1_{score}",)) for score in SCORES]
+    if any(limit is not None for limit in limits):
+        rows.append(("ideal observer of the simulation", *("" if one is None else f"{one:.2f}" for one in limits)))
+    return markdown(("challenge 1", *SCORES.values()), rows)
+
+
+def challenge2(root: Path) -> str:
+    """The table of challenge 2: means over the factors."""
+    tests = read_json(root / "metrics/challenge2.json")["test"]
+    rows = [
+        (summary.label(name), interval(tests[name]["mean_pearson_r"]), interval(tests[name]["mean_nrmse"]))
+        for name in sorted(tests, key=summary.order)
+    ]
+    limit = summary.ceiling(root / "metrics", tuple(f"challenge2_{factor}_r" for factor in FACTORS))
+    if limit is not None:
+        rows.append(("ideal observer of the simulation", f"{limit:.2f}", ""))
+    return markdown(("challenge 2, mean of four factors", "Pearson r", "NRMSE"), rows)
+
+
+def comparisons(root: Path) -> str:
+    """Which predictor is better than which, beyond chance."""
+    rows = []
+    for task in ("challenge1", "challenge2"):
+        for name, row in read_json(root / f"metrics/{task}.json").get("comparisons", {}).items():
+            pair, _, score = name.partition(".")
+            first, _, second = pair.partition("_over_")
+            if row:
+                text = f"{summary.label(first)} over {summary.label(second)}"
+                rows.append(
+                    (
+                        task,
+                        text,
+                        score,
+                        f"{row['value']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})",
+                        row["verdict"],
+                    )
+                )
+    return (
+        markdown(("", "comparison", "score", "difference", "verdict"), rows) if rows else "The results hold none yet."
+    )
+
+
+def distributions(root: Path) -> str:
+    """How good the predicted distributions of response times are."""
+    rows = []
+    for name, one in read_json(root / "metrics/challenge1.json").get("distribution", {}).items():
+        covered = [_number(one[f"coverage_{percent}"]) for percent in (50, 80, 95)]
+        rows.append(
+            (summary.label(name), interval(one["crps_s"], digits=3), *covered, f"{_number(one['width_s_80'])} s")
+        )
+    titles = ("predictor", "CRPS, s", "in 50 %", "in 80 %", "in 95 %", "width of 80 %")
+    return markdown(titles, rows) if rows else "The results hold none yet."
+
+
+def deployed(root: Path) -> str:
+    """Speed and size of the deployed networks."""
+    speed = read_json(root / "metrics/benchmark.json")
+    rows = []
+    for task, variant in speed["chosen"].items():
+        one, target = speed["variants"][task][variant], speed["targets"][task]
+        times = [f"{one[name]:.2f} ms" for name in ("p50_ms", "p99_ms")]
+        faster = f"{target['speedup_over_reference_pytorch']:.0f} times"
+        rows.append((task, variant.replace("_", " "), *times, f"{one['size_kb']:.0f} kB", faster))
+    return markdown(("network", "variant", "median", "99 %", "size", "faster than the reference transformer"), rows)
+
+
+def _number(score: dict) -> str:
+    return f"{score['value']:.2f}" if "value" in score else ""
+
+
+PARTS: dict[str, Callable[[Path], str]] = {
+    "data": data,
+    "challenge1": challenge1,
+    "challenge2": challenge2,
+    "comparisons": comparisons,
+    "distributions": distributions,
+    "deployed": deployed,
+    "errors": lambda root: errors.listing(root / "src"),
+}
