@@ -58,7 +58,7 @@ def latencies_ms(
     `shapes` holds the window (C, T) of each network. Taking turns spreads a busy moment of the machine over all
     networks.
     """
-    times, n_rounds = {key: [] for key in (*one_thread, *all_threads)}, min(ROUNDS, n_runs)
+    times, n_rounds = {key: [] for key in (*one_thread, *all_threads)}, max(1, min(ROUNDS, n_runs // 5))
 
     def turn(key: Key, call: Call, n_warmup: int) -> None:
         x_uv = noise_uv(1, shapes[key[0]])
