@@ -49,6 +49,7 @@ BLINK_UV = 60.0  # at the electrodes above the eyes: what is larger is a blink
 ABOVE_EYES = [bids.CHANNELS.index(name) for name in ("E8", "E25")]
 MASTOIDS = [bids.CHANNELS.index(name) for name in ("E57", "E100")]
 CZ = bids.CHANNELS.index("Cz")
+LAST_S = 10.0  # of a training, in which every step is judged: slow networks make few steps
 WINDOWS_EACH = 20  # of a participant, for the factors
 COLUMNS = ["disturbance", "level", "network", "score", "value"]
 
@@ -230,8 +231,8 @@ def trained(name: str, dataset: Dataset, p: params.Params, core_s: float) -> Pee
     network = Peer(name, len(dataset.positions_m), p.windows.window_s, rt_s)
     take = round(dataset.cache.sfreq_hz / SFREQ_HZ)
     optimizer = torch.optim.AdamW(network.parameters(), lr=p.challenge1.learning_rate, weight_decay=0.01)
-    best, state, step, begin = np.inf, network.state_dict(), 0, time.process_time()
-    while time.process_time() - begin < core_s:
+    best, state, step, end_s = np.inf, network.state_dict(), 0, time.process_time() + core_s
+    while (left_s := end_s - time.process_time()) > 0:
         rows = np.random.default_rng([1, step]).permutation(len(windows))[: p.challenge1.batch_size]
         moved, shift_s = jittered(dataset, windows[rows], p.challenge1.jitter_s, [1, step])
         y_s, known = torch.from_numpy(rt_s[rows]).float() - shift_s, torch.from_numpy(~np.isnan(rt_s[rows]))
@@ -242,7 +243,7 @@ def trained(name: str, dataset: Dataset, p: params.Params, core_s: float) -> Pee
         loss.backward()
         optimizer.step()
         step += 1
-        if step % 20 == 0:
+        if step % 20 == 0 or left_s < LAST_S:
             output = predictions({name: network.eval()}, dataset, held_out, lambda x: x)[name]
             value = trials.MEASURES["nrmse"](held_out_s, output)
             if value is not None and value < best:

@@ -220,6 +220,7 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     assert printed.count(" s ") >= 14  # a row per window
     events = [(1, "contrastChangeB1_start"), (2, "contrastTrial_start"), (5, "left_target"), (6.5, "left_buttonPress")]
     events += [(8, "contrastTrial_start"), (11, "right_target"), (14, "contrastTrial_start"), (28.9, "left_target")]
+    events += [(29.9, "contrastTrial_start")]  # or the table would be cut within a trial
     rows = [
         {"onset": s, "value": value, "feedback": "smiley_face" if "Press" in value else None} for s, value in events
     ]
