@@ -96,6 +96,8 @@ class Predictor:
         x_uv = np.ascontiguousarray(x_uv, dtype=np.float32)
         trials, factors = (outputs(self._sessions[name], x_uv) for name in ("challenge1", "challenge2"))
         mass = trials[:, distribution.COLUMNS]
+        if not mass.shape[1]:
+            raise HbnError("models/deploy is of an earlier version of the network: run `dvc repro benchmark`")
         edges_s = distribution.bin_edges_s(self.trial_offset_s, self.window_s, mass.shape[1])
         low_s, high_s = distribution.central_interval(mass, edges_s, INTERVAL)
         return np.stack([trials[:, 0], low_s, high_s, trials[:, 1], trials[:, 2]], axis=1), factors
