@@ -92,6 +92,18 @@ def test_every_variant_is_scored_and_files_repeat(workspace):
         assert again[name].items() <= report[name].items()
 
 
+@pytest.mark.parametrize("name", ["challenge1", "challenge2"])
+def test_only_layers_of_the_encoder_are_int8(workspace, name):
+    """Spectrum, repair of bad channels and read-outs are floating point: their values differ by orders of magnitude."""
+    nodes = onnx.load(f"models/deploy/{name}/int8_dynamic.onnx").graph.node
+    integer = {n.input[1].removesuffix("_quantized") for n in nodes if n.op_type == "MatMulInteger"}
+    floating = {n.input[1] for n in nodes if n.op_type == "MatMul"}
+    assert len(integer) >= 6
+    assert not {constant for constant in integer if constant.startswith(("fourier", "bands", "regions", "readout"))}
+    assert not {constant for constant in integer if "events" in constant}
+    assert len(floating) >= (5 if name == "challenge2" else 1)  # of which one repairs
+
+
 def test_onnx_equals_pytorch_at_any_batch_size(workspace):
     network, _ = inference.load_network("models/challenge1.pt", "challenge1")
     x_uv = 10 * np.random.default_rng(0).normal(size=(5, 129, 1000)).astype(np.float32)

@@ -95,7 +95,7 @@ def int8(
     small read-outs and the repair of bad channels stay in floating point, too. Remaining float32 constants
     are stored as float16.
     """
-    inside = {node.name for node in graph.graph.node if node.op_type == "MatMul" and "encoder" in _scopes(node)}
+    inside = {node.name for node in graph.graph.node if node.op_type == "MatMul" and _in_encoder(node)}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, path = (Path(folder) / name for name in ("source.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(graph, source)
@@ -162,6 +162,11 @@ def _quiet() -> Generator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _in_encoder(node: onnx.NodeProto) -> bool:
+    """Whether a node comes from an encoder or one of its layers, also in a member of an ensemble."""
+    return any("encoder" in scope.split(".") for scope in _scopes(node))
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:
