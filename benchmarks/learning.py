@@ -87,8 +87,9 @@ def cells(study: str, size: str, a: argparse.Namespace) -> list[Cell]:
         case "labels":
             return [Cell(pretrained=p, labels=s, size=size) for s in a.shares for p in pair if s or p]
         case "peers":
-            peers = [Cell(name, False, size=size, minutes=minutes) for name in PEERS if _there(name)]
-            same = [Cell("braindecode", True, size=size, minutes=minutes)] if _there("braindecode") else []
+            peers = [Cell(name, False, size=size, minutes=minutes) for name in a.peers if _there(name)]
+            both = "braindecode" in a.peers and _there("braindecode")
+            same = [Cell("braindecode", True, size=size, minutes=minutes)] if both else []
             return [Cell(size=size, minutes=minutes / 2), *peers, *same]
         case "participants":
             scratch = Cell(pretrained=False, labels=0.1, size=size)
@@ -358,6 +359,7 @@ if __name__ == "__main__":
     parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES), help="of the labelled participants")
     parser.add_argument("--participants", nargs="+", type=int, default=[25, 50, 100, 200], help="to pretrain on")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "small"])
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--minutes", type=float, default=12.0, help="of one core, for each peer")
     parser.add_argument("--stride", type=int, default=4, help="every such window counts in the study factors")
     parser.add_argument("--bootstrap", type=int, help="samples for the intervals; as in params.yaml if not given")
