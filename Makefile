@@ -35,7 +35,7 @@ docs: .venv/installed-dev  ## Build the pages of docs/ as a site, report/site/in
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 test: lint  ## Set up, run the checks of `make lint` and the tests
-	pytest --numprocesses=2 --dist=loadscope
+	pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
 lint: .venv/installed-dev  ## Check format, code, types and spelling
 	ruff format --check .

@@ -195,11 +195,12 @@ class Runs:
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         every = p.validate_every
         begin = time.process_time()
+        p = p.model_copy(update={"max_epochs": 10**6, "patience": 10**6})
         short = p.model_copy(update={"steps": every, "warmup_steps": 1})
         fit_trials(network, short, dataset, trials, CPU, folder / "trial.pt", folder / "trial.csv", pretrained=False)
         each_s = (time.process_time() - begin) / every
         network.load_state_dict(state)
-        return p.model_copy(update={"steps": max(every, int(core_s / each_s) // every * every), "patience": 10**6})
+        return p.model_copy(update={"steps": max(every, int(core_s / each_s) // every * every)})
 
 
 def withhold(dataset: Dataset, split: str, n: int, seed: int) -> Dataset:

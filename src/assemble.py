@@ -1,4 +1,4 @@
-"""One dataset out of the releases in data.releases, complete in itself for the training stages.
+"""Assemble one dataset from the releases in data.releases; the training stages need nothing else.
 
 Reads  data/windows/<release> of each listed release
 Writes data/dataset/   recordings (linked, not copied), recordings.csv, trials.csv, participants.csv,
@@ -6,9 +6,9 @@ Writes data/dataset/   recordings (linked, not copied), recordings.csv, trials.c
                        about.json (label of the data, names of the kinds and tasks of events)
        metrics/dataset.json, plots/dataset/
 
-Everything of releases that are no longer listed is removed, so that what this stage depends on, and what
-stands in metrics/, is the same with and without a history (DVC keeps the outputs of a matrix stage that is
-gone). The scratch store and the DVC cache still have it.
+Outputs of releases that are no longer listed are removed, because DVC keeps the outputs of a matrix stage that
+is gone. The inputs of this stage and the files in metrics/ therefore do not depend on earlier runs. The scratch
+store and the DVC cache still hold the removed files.
 """
 
 from collections import Counter, defaultdict
@@ -26,8 +26,8 @@ from hbn.data.windows import RECORDING_COLUMNS, save_array
 from hbn.files import HbnError, existing, link, read_csv, write_csv, write_json
 from hbn.stage import run
 
-# Cumulative shares of the response times (s) of contrast change detection in real HBN-EEG: event tables of
-# 1,723 blocks of 800 participants in four releases.
+# Response time (s) -> cumulative share, of contrast change detection in real HBN-EEG: event tables of 1,723 blocks of
+# 800 participants in four releases.
 HBN_RT_S = {0.0: 0, 0.24: 0.01, 0.93: 0.05, 1.36: 0.25, 1.60: 0.5, 1.85: 0.75, 2.21: 0.95, 2.35: 0.99, 2.4: 1}
 
 
@@ -42,7 +42,7 @@ def main(p) -> None:
             tables[name] += read_csv(folder / f"{name}.csv")
         for name in ("windows", "events", "breaks"):
             array = np.load(folder / f"{name}.npy", allow_pickle=False)
-            array[:, 0] += offset  # the row of recordings.csv
+            array[:, 0] += offset  # the index of the recording in recordings.csv
             arrays[name].append(array)
         for path in sorted((folder / "recordings").rglob("*.npy")):
             link(path, target / "recordings" / release / path.relative_to(folder / "recordings"))
@@ -82,7 +82,7 @@ def count_splits(participants: list[dict], trials: list[dict]) -> dict[str, dict
 
 
 def write_channels(target: Path) -> None:
-    """Electrode positions."""
+    """Write the table of electrode positions."""
     rows = [
         {"channel": name, "x_m": x, "y_m": y, "z_m": z}
         for name, (x, y, z) in zip(bids.CHANNELS, bids.electrode_positions_m(), strict=True)
@@ -91,10 +91,10 @@ def write_channels(target: Path) -> None:
 
 
 def write_plots(participants: list[dict], trials: list[dict], windows: Counter) -> None:
-    """Windows of each participant, and the distribution of response times in each split beside the real one."""
-    rows = [{**one, "windows": windows[one["participant_id"]]} for one in participants]
+    """Write the windows of each participant, and the response times' distribution in each split and in real HBN-EEG."""
+    rows = [{**row, "windows": windows[row["participant_id"]]} for row in participants]
     write_csv("plots/dataset/windows.csv", rows, ["participant_id", "release", "split", "windows"])
-    split = {one["participant_id"]: one["split"] for one in participants}
+    split = {row["participant_id"]: row["split"] for row in participants}
     edges_s = np.linspace(0.0, 2.4, 25)
     shares = {"rt_s": (edges_s[1:] + edges_s[:-1]) / 2}
     for name in SPLITS:

@@ -3,11 +3,11 @@
 Reads  models/deploy, models/challenge1.pt, models/challenge2.pt, metrics/quantize.json
 Writes models/reference.onnx
        metrics/benchmark.json, plots/benchmark_latency.csv, plots/benchmark_accuracy.csv,
-       plots/benchmark_profile.csv: measured on this machine at this moment, so no outputs of the stage
+       plots/benchmark_profile.csv: these differ between machines and runs, so they are no outputs of the stage
 
-The chosen variant of each network is the fastest accepted one at batch 1. Variants run single windows
-on one thread kept on one CPU. Networks in PyTorch run on one thread and on one per CPU, and the faster
-counts. All take turns, so that a busy moment of the machine meets all of them.
+The chosen variant of each network is the fastest accepted variant at batch 1. Variants run single windows
+on one thread that is pinned to one CPU. PyTorch networks run on one thread and on one thread per CPU, and
+the faster run counts. All networks take turns, so that a busy moment of the machine affects all of them.
 """
 
 from pathlib import Path
@@ -56,7 +56,7 @@ def main(p) -> None:
 
 
 def write_plots(rows: speed.Rows, operators: dict, percentiles_ms: dict, verdicts: dict) -> None:
-    """Latency percentiles, accuracy against latency, and time by operator."""
+    """Write the tables of latency percentiles, of accuracy against latency and of time by operator."""
     latency = [
         {"network": network, "variant": variant, "percentile": percentile, "latency_ms": ms}
         for (network, variant), values in percentiles_ms.items()

@@ -28,23 +28,23 @@ except ModuleNotFoundError:
     sys.exit("board.py: TensorBoard is not installed; run `pip install -r requirements-board.txt`")
 
 EVERY_S = 5.0
-EXPERIMENT = re.compile(r"(\w+) refs/exps/\w{2}/\w{38}/(.+)")  # DVC has other references beside those
+EXPERIMENT = re.compile(r"(\w+) refs/exps/\w{2}/\w{38}/(.+)")  # DVC has other references as well
 
 
 class Run:
-    """The event files of one run, which grow with the run's own files."""
+    """The event files of one run, which follow the plots and metrics of the run."""
 
     def __init__(self, folder: Path):
         self.folder, self.writer, self.rows, self.scores = folder, SummaryWriter(folder), {}, {}
 
     def mirror(self, root: Path) -> None:
-        """Add what the files below `root` have and the event files have not."""
+        """Add the new points and scores in the files below `root` to the event files."""
         for path in sorted((root / "plots").rglob("*.csv")):
             name, rows = path.relative_to(root / "plots").with_suffix("").as_posix(), read_csv(path)
             if not rows or "step" not in rows[0]:
                 continue
             n_written = len(self.rows.get(name, []))
-            if rows[:n_written] != self.rows.get(name, []):  # trained anew: earlier points of all curves are dropped
+            if rows[:n_written] != self.rows.get(name, []):  # the stage was trained anew: drop the points of all curves
                 self.writer, self.rows, n_written = SummaryWriter(self.folder, purge_step=0), {}, 0
             for row in rows[n_written:]:
                 for column in row.keys() - {"step"}:
@@ -58,7 +58,7 @@ class Run:
 
 
 def main_scores(root: Path) -> dict[str, float | None]:
-    """The scores that tell experiments apart, None where the run has none yet."""
+    """The main scores (SCORES) of a run; None where the run has none yet."""
     return {
         name: value_at(read_json(root / file), key) if (root / file).exists() else None
         for name, (file, key) in SCORES.items()
@@ -73,18 +73,18 @@ def parameters(path: Path) -> dict[str, bool | float | str]:
 
 
 def places() -> dict[str, Path]:
-    """Where each run writes: the workspace, and experiments of `dvc exp run --temp` and of the queue that run now."""
-    found = {"workspace": Path()}
+    """The folder of each run: the workspace, and the running experiments of `dvc exp run --temp` and of the queue."""
+    folders = {"workspace": Path()}
     for path in sorted(Path(".dvc/tmp/exps/run").glob("*/*.run")):
         about = read_json(path)
         root = Path(about["root_dir"])
         if root.exists() and root.resolve() != Path().resolve():
-            found[about.get("name") or path.stem[:7]] = root
-    return found
+            folders[about.get("name") or path.stem[:7]] = root
+    return folders
 
 
 def mirror(runs: dict[str, Run], finished: set[str], board: Path) -> None:
-    """Bring the event files of all runs up to date; `runs` and `finished` (revisions) remember what is done."""
+    """Bring the event files of all runs up to date; adds to `runs` (by name) and `finished` (revisions)."""
 
     def run(name: str) -> Run:
         if name not in runs:

@@ -53,7 +53,7 @@ def main(p, release: str) -> None:
 
 
 def recording_row(recording: bids.Recording, release: str, array: Path, facts: dict) -> dict:
-    """A row of recordings.csv, of a preprocessed recording and the facts beside it."""
+    """The row of recordings.csv of a preprocessed recording, from its array and the facts in its sidecar."""
     return {
         "recording": recording.stem,
         "release": release,

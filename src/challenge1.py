@@ -1,4 +1,4 @@
-"""Challenge 1: response time and hit or miss of every trial of contrast change detection.
+"""Challenge 1: response time, and response or no response, in every trial of contrast change detection.
 
 Reads  data/dataset, models/encoder.pt
 Writes models/challenge1.pt, metrics/challenge1.json, plots/challenge1/
@@ -59,7 +59,7 @@ def main(p) -> None:
 
 
 def together(held_out: dict[str, np.ndarray], rt_s: np.ndarray, test: dict[str, np.ndarray]) -> np.ndarray:
-    """Outputs on the test trials of EEG and metadata, put together as fits the validation trials (N,) best."""
+    """Outputs on the test trials of EEG and metadata, by a stack that is fitted to the validation trials (N,)."""
     parts = ("pretrained", "stimulus_history")
     return stacking.stack_trials([held_out[name] for name in parts], rt_s, [test[name] for name in parts])
 
@@ -77,7 +77,7 @@ def distributions(held_out: dict, split: dict, test: dict, p) -> dict[str, distr
 
 
 def report(dataset: Dataset, rows: list[dict], test: dict, predicted: dict[str, distribution.Predicted], p) -> dict:
-    """Scores of every predictor on the test trials, their comparisons and groups, and those of distributions."""
+    """Scores of every predictor on the test trials, comparisons, scores by group and scores of distributions."""
     rt_s, participant = response_times_s(rows), np.array([t["participant_id"] for t in rows])
     answered = ~np.isnan(rt_s)
     draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
@@ -91,15 +91,15 @@ def report(dataset: Dataset, rows: list[dict], test: dict, predicted: dict[str, 
         "test": {name: trials.scores(rt_s, participant, output, p) for name, output in test.items()},
         "comparisons": comparison.table(trials.JUDGED, participant, rt_s, pairs, **draws),
         "distribution": {
-            name: distribution.scores(participant[answered], rt_s[answered], one.rows(answered), **draws)
-            for name, one in predicted.items()
+            name: distribution.scores(participant[answered], rt_s[answered], distributions.rows(answered), **draws)
+            for name, distributions in predicted.items()
         },
         "groups": groups.table(trials.JUDGED, participant, groupings, rt_s, test["pretrained"], **draws),
     }
 
 
 def write_plots(rows: list[dict], output: np.ndarray, predicted: dict[str, distribution.Predicted]) -> None:
-    """Tables of predicted against true response times, of the ROC, of the calibration of no response, of coverage."""
+    """Write tables of true and predicted response times, of ROC and calibration of no response, and of coverage."""
     rt_s, miss = response_times_s(rows), np.isnan(response_times_s(rows))
     names = [t["participant_id"] for t in rows]
     times = [row for row in zip(names, rt_s.tolist(), output[:, 0].tolist(), strict=True) if not np.isnan(row[1])]

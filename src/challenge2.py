@@ -3,9 +3,9 @@
 Reads  data/dataset, models/encoder.pt
 Writes models/challenge2.pt, metrics/challenge2.json, plots/challenge2.csv
 
-Features of all windows of a participant are averaged; a ridge regression of the factors and, as auxiliary
-targets, of age and sex, with one penalty chosen by leave-one-out over training participants, becomes the
-network's linear read-out.
+The features of all windows of a participant are averaged. A ridge regression predicts the factors and, as auxiliary
+targets, age and sex; its penalty is chosen by leave-one-out over the fitted participants. Its weights for the factors
+become the network's linear read-out.
 """
 
 import numpy as np
@@ -56,10 +56,10 @@ def main(p) -> None:
 def predictors(
     x: np.ndarray, fitted: list[dict], new_x: np.ndarray, test: list[dict], alphas: list[float]
 ) -> dict[str, np.ndarray]:
-    """Factors (P, 4) of the test participants by EEG, by age and sex, by both, and by the mean.
+    """Predicted factors (P, 4) of the test participants, from EEG, from age and sex, from both, and the mean.
 
-    x and new_x are the features (N, F) and (P, F). Both are put together as fits predictions for participants who
-    were left out (see stacking).
+    x and new_x are the features (N, F) and (P, F). EEG and metadata are combined by a stack that is fitted to
+    predictions for left-out participants (see stacking).
     """
     y, person, new_person = factor_values(fitted), baselines.age_sex(fitted), baselines.age_sex(test)
 

@@ -1,7 +1,7 @@
-"""What the pipeline would use of a release in a folder, and what not and why: `python src/check.py FOLDER`.
+"""Check which files of a release the pipeline would use, and why not the others: `python src/check.py FOLDER`.
 
-Reads headers and tables only, so that it says it within seconds, and writes nothing. data.tasks of params.yaml decides
-what is asked for; all participants are looked at.
+It reads headers and tables only, so it takes seconds, and it writes nothing. It checks the tasks of data.tasks in
+params.yaml, for all participants.
 """
 
 from collections import Counter, defaultdict
@@ -27,7 +27,8 @@ def main(p, folder: str) -> None:
     listing = sort_paths(source.paths())
     everyone = SimpleNamespace(tasks=p.data.tasks, n_participants=0, participants=[], select="by_id")
     plan = make_plan(root.name, everyone, listing, read_tsv(table))
-    refused = {one: reason for one, paths in plan.recordings.items() if (reason := why_refused(root, paths))}
+    reasons = {recording: why_refused(root, paths) for recording, paths in plan.recordings.items()}
+    refused = {recording: reason for recording, reason in reasons.items() if reason}
     used = [recording for recording in plan.recordings if recording not in refused]
     print(f"Used of {root} (data.tasks: {', '.join(p.data.tasks)})")
     print_recordings(listing, plan, used)
@@ -37,7 +38,7 @@ def main(p, folder: str) -> None:
 
 
 def why_refused(root: Path, paths: list[str]) -> str:
-    """Why fetch or preprocess will refuse a recording, as far as its files' headers show it."""
+    """Why fetch or preprocess will refuse a recording, as far as the headers of its files show; else empty."""
     signals = signals_of(paths)
     if len(signals) > 1:
         return f"one recording in {len(signals)} files: {' and '.join(signals)}"
@@ -49,13 +50,14 @@ def why_refused(root: Path, paths: list[str]) -> str:
 
 
 def print_recordings(listing: Listing, plan: Plan, used: list[Recording]) -> None:
-    """Who and how many recordings are used, and of which tasks there are others."""
-    people = {one.participant_id for one in used}
-    print(f"  {len(people)} participants: {_about([one for one in plan.participants if one.participant_id in people])}")
+    """Print the participants and recordings that are used, and the number of other recordings by task."""
+    people = {recording.participant_id for recording in used}
+    participants = [person for person in plan.participants if person.participant_id in people]
+    print(f"  {len(people)} participants: {_about(participants)}")
     print(f"  {len(used)} recordings")
-    for column, n in sorted(Counter(one.column for one in used).items()):
+    for column, n in sorted(Counter(recording.column for recording in used).items()):
         print(f"    {n:6} {column}")
-    others = Counter(one.column for one in listing.recordings if one not in plan.recordings)
+    others = Counter(recording.column for recording in listing.recordings if recording not in plan.recordings)
     if others:
         print(f"\nNot used, recordings that data.tasks does not name, or of participants {NOT_IN_TABLE}")
         for column, n in sorted(others.items()):
@@ -63,7 +65,7 @@ def print_recordings(listing: Listing, plan: Plan, used: list[Recording]) -> Non
 
 
 def print_trials(root: Path, used: list[Recording]) -> None:
-    """Trials of contrast change detection by outcome, and those dropped by reason."""
+    """Print the trials of contrast change detection by outcome, and the dropped trials by reason."""
     outcomes, dropped, without = Counter(), Counter(), []
     contrast = [recording for recording in used if recording.task == CONTRAST_CHANGE]
     for recording in contrast:
@@ -83,7 +85,7 @@ def print_trials(root: Path, used: list[Recording]) -> None:
 
 
 def print_refused(refused: dict[Recording, str]) -> None:
-    """Recordings that will stop fetch or be rejected."""
+    """Print the recordings at which fetch will stop or that preprocess will reject."""
     if refused:
         print(f"\nRefused, {len(refused)} recordings")
         for reason in refused.values():
@@ -91,7 +93,7 @@ def print_refused(refused: dict[Recording, str]) -> None:
 
 
 def print_unused(plan: Plan) -> None:
-    """Everything else that is not used, by reason, and what was not understood."""
+    """Print all other unused files and participants by reason, and remarks on cells that were not understood."""
     odd = {reason: facts for reason, facts in by_reason(plan.unused).items() if reason != OTHER_TASK}
     for reason, facts in odd.items():
         print(f"\nNot used, {facts['files']} files: {reason}\n  such as {facts['such_as']}")
@@ -108,9 +110,10 @@ def print_unused(plan: Plan) -> None:
 
 
 def _about(people: list[Participant]) -> str:
-    sexes, ages = Counter(one.sex for one in people), [one.age_years for one in people if one.age_years is not None]
+    sexes = Counter(person.sex for person in people)
+    ages = [person.age_years for person in people if person.age_years is not None]
     years = f"{min(ages):.1f} to {max(ages):.1f} years" if ages else "no age known"
-    factors = sum(one.factors is not None for one in people)
+    factors = sum(person.factors is not None for person in people)
     return f"{sexes['F']} F, {sexes['M']} M, {sexes[None]} unknown; {years}; {factors} with all four factors"
 
 

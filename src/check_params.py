@@ -1,7 +1,7 @@
-"""Nothing but the check of params.yaml that every stage makes, as the first stage of the pipeline.
+"""The first stage of the pipeline: it only checks params.yaml, as every stage does.
 
 Reads  params.yaml
-Writes data/params_checked.txt (always the same text, so that nothing after it reruns)
+Writes data/params_checked.txt (always the same text, so that no later stage reruns)
 """
 
 from hbn.files import write_text

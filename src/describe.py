@@ -1,6 +1,6 @@
 """Print the model card of a model file, in Markdown: `python src/describe.py models/challenge1.pt`.
 
-Reads the model file, dvc.lock and git (what made it), metrics/ (its scores)
+Reads  the model file, dvc.lock and git (its origin), metrics/ (its scores)
 """
 
 import signal

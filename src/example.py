@@ -1,7 +1,7 @@
 """Write a small recording to try predict.py and check.py with: python src/example.py FOLDER
 
-Writes FOLDER, a BIDS release of one simulated person whom no network has seen: one block of contrast change detection
-(24 trials, about 3 minutes) at 100 Hz as .bdf, with its events beside it.
+Writes FOLDER, a BIDS release of one simulated person on whom no network was trained: one block of contrast change
+detection (24 trials, about 3 minutes) at 100 Hz as .bdf, with its events beside it.
 """
 
 from pathlib import Path
@@ -20,18 +20,19 @@ TASK = f"{CONTRAST_CHANGE}_1"
 def main(p, folder: str) -> None:
     settings = p.simulator.model_copy(update={"metadata_dir": "", "sfreq_hz": 100, "file_format": "bdf"})
     source = SimulatedSource(RELEASE, settings)
-    one = first_with_task(source)
-    source.rows = {one.participant_id: source.rows[one.participant_id]}
+    recording = first_with_task(source)
+    source.rows = {recording.participant_id: source.rows[recording.participant_id]}
     for path in source.paths():
-        if not path.startswith("sub-") or Recording.of(path) == one:
+        if not path.startswith("sub-") or Recording.of(path) == recording:
             with atomic(Path(folder) / path) as temporary:
                 source.write(path, temporary)
-    print(f"python src/predict.py {Path(folder) / one.folder / one.stem}_eeg.bdf")
+    print(f"python src/predict.py {Path(folder) / recording.folder / recording.stem}_eeg.bdf")
 
 
 def first_with_task(source: SimulatedSource) -> Recording:
     """The recording of the first person who did the task."""
-    return next(one for row in source.rows.values() for one in recordings_of(row) if one.column == TASK)
+    recordings = (recording for row in source.rows.values() for recording in recordings_of(row))
+    return next(recording for recording in recordings if recording.column == TASK)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""One release, from wherever data.preset or data.url points, as a BIDS tree on disk.
+"""Fetch one release from data.preset or data.url, as a BIDS tree on disk.
 
 Reads  data.preset or data.url: simulated, an S3 bucket or a local folder
 Writes data/raw/<release>/ with manifest.tsv (path, bytes, md5), selection.tsv (each participant: chosen or
-                           not, and why) and source.json (what the data is, for all later metrics)
-       metrics/fetch/<release>.json, which alone names the address
+                           not, and why) and source.json (label of the data, for all later metrics)
+       metrics/fetch/<release>.json, the only file that names the address
 
-Files come through the scratch store: what was fetched before is not fetched again, and a killed
-fetch goes on where it was. `python src/fetch.py R1 --estimate` only tells how much there is to
-fetch (and how long it takes from a bucket); `--refresh` looks again what the source has, which
-otherwise happens when something that is asked for is absent.
+Files go through the scratch store, so no file is fetched twice, and a killed fetch goes on where it
+was. `python src/fetch.py R1 --estimate` only logs how much there is to fetch, and how long it takes
+from a bucket. `--refresh` lists the source anew. Without it, the source is listed anew only if a
+requested file is absent here.
 """
 
 import logging
@@ -34,7 +34,7 @@ def main(p, release: str, *options: str) -> None:
     if unknown := set(options) - OPTIONS:
         raise HbnError(f"fetch.py does not know {' '.join(sorted(unknown))}; it knows {' and '.join(sorted(OPTIONS))}")
     if not re.fullmatch(NAME, release):
-        raise HbnError(f"{release!r} is no release; the first argument is one, such as R1")
+        raise HbnError(f"{release!r} is no release; the first argument is a release, such as R1")
     source = open_source(p.data, release, p.simulator, p.exec, scratch())
     transfer, target = Transfer(source, p.exec), Path("data/raw") / release
     if "--refresh" in options:
@@ -55,7 +55,7 @@ def main(p, release: str, *options: str) -> None:
 
 
 def plan_of(source: Source, transfer: Transfer, release: str, data) -> Plan:
-    """What to fetch: by the saved listing, as long as that has some of what is asked for and all of it is here."""
+    """The plan of a fetch: from the saved listing if it gives a plan whose files are all here, else from a new one."""
 
     def plan() -> Plan:
         listing = sort_paths(source.paths())
@@ -75,7 +75,7 @@ def plan_of(source: Source, transfer: Transfer, release: str, data) -> Plan:
 
 
 def tell_time(release: str, source: Source, absent: list[str], transfers: int) -> None:
-    """Log how long the transfer from a bucket will take, by the beginnings of a few files fetched at once."""
+    """Log how long the transfer from a bucket will take, measured on the beginnings of a few files."""
     sizes = {path: n_bytes for path in absent if (n_bytes := source.size(path))}
     if not sizes or not (measured := source.rate(list(sizes), transfers)):
         return
@@ -88,7 +88,7 @@ def tell_time(release: str, source: Source, absent: list[str], transfers: int) -
 
 
 def report(release: str, where: str, plan: Plan, manifest: list[dict], source: Source) -> None:
-    """Counts, what is not used and why, and the source's own facts."""
+    """Write the metrics: counts, unused files with reasons, and the source's own facts."""
     facts = source.facts(list(plan.recordings))
     for name, value in facts.get("ceiling", {}).items():
         log.info("ceiling of %s: %s", name, "undefined" if value is None else f"{value:.3f}")

@@ -1,4 +1,4 @@
-"""Write one HTML file that shows everything, without a network: `make plots`.
+"""Write one HTML file with all results, which needs no network: `make plots`.
 
 Reads  dvc.yaml, dvc.lock, metrics/, plots/, `dvc exp show`, git; models/challenge1.pt and .scratch where they exist
 Writes report/page.html (images are inside it)

@@ -1,9 +1,9 @@
 """Predictions for recordings (.set, .bdf) or folders with recordings: python src/predict.py RECORDING ...
 
---csv FILE   one row a trial (or window, where there is no trial), with participant and recording
---json       all of it as JSON on standard output
+--csv FILE   one row per trial (or per window, without trials), with participant and recording
+--json       all predictions as JSON on standard output
 
-A recording that cannot be used has one row that says why, and the exit status is 1 after all others are predicted.
+A recording that cannot be used has one row with the reason. The exit status is then 1, after all other predictions.
 
 Reads  models/deploy, metrics/benchmark.json (which variant is fastest), the events beside each recording
 
@@ -32,8 +32,8 @@ from hbn.stage import progress, run
 log = logging.getLogger(__name__)
 NOTICE = "For research only: not a medical device, not for any decision about a person."
 NO_TRIAL = """
-No trial of contrast change detection beside the recording: each window is taken as if a target
-had come {:g} s before it, which says little if none had."""
+The recording has no trial of contrast change detection. Each window is read as if a target had come
+{:g} s before it, so response times mean little if there was no target."""
 
 
 def main(p, *arguments: str) -> None:
@@ -68,10 +68,10 @@ def predicted(path: Path, paths: set[Path], predictor: Predictor, p) -> Recordin
 
 
 def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="predict.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("recordings", nargs="+", help="files (.set, .bdf) or folders with recordings")
-    parser.add_argument("--csv", type=Path, help="write one row a trial or window to this file")
+    parser.add_argument("--csv", type=Path, help="write one row per trial or window to this file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)
 
@@ -98,7 +98,7 @@ def show(item: RecordingPredictions, trial_offset_s: float) -> None:
 
 
 def place(row: dict) -> str:
-    """Where a trial or window is, and what is known of the trial."""
+    """The time of a trial or window, and the side and true response time of the trial."""
     if "window_s" in row:
         return f"{row['window_s']:>8.1f} s"
     true = "none" if row["true_rt_s"] is None else f"{row['true_rt_s']:.2f} s"
@@ -106,7 +106,7 @@ def place(row: dict) -> str:
 
 
 def values(row: dict) -> str:
-    """What is predicted, or why nothing is."""
+    """The predictions for a trial or window, or why there are none."""
     if row["not_used"]:
         return f"  no prediction: {row['not_used']}"
     interval = f"{row['rt_low_s']:.2f} to {row['rt_high_s']:.2f} s"

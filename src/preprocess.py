@@ -28,8 +28,8 @@ def main(p, release: str) -> None:
     if not listed:
         raise HbnError(f"{raw} holds no recording; check data.tasks and data.n_participants, then `dvc repro fetch`")
     errors = list(progress(in_order(work, p.exec), total=len(listed), unit="recording"))
-    for left in target.glob("*/.*"):  # half-written by a worker of a cluster that was lost
-        left.unlink()
+    for partial in target.glob("*/.*"):  # half-written files of lost cluster workers
+        partial.unlink()
     scratch.trim(p.exec.scratch_gb)
 
     rejected = rejections([recording for recording, _ in listed], errors)
@@ -50,7 +50,7 @@ def main(p, release: str) -> None:
 def jobs(
     release: str, raw: Path, listed: list[tuple[Recording, Path]], target: Path, p, scratch: Store
 ) -> Iterator[tuple]:
-    """The call for each recording; its key in the scratch store holds everything that decides the recording's files."""
+    """The job of each recording; the key of its files in the scratch store depends on everything that decides them."""
     manifest = read_manifest(raw, made_by=f"fetch@{release}")
     md5s, code = signal_md5s(manifest), code_digest(*preprocessing.MODULES)
     decisive = p.model_dump(exclude={"max_rejected_fraction"})
@@ -63,7 +63,7 @@ def jobs(
 
 
 def rejections(listed: list[Recording], errors: list[UnusableRecording | None]) -> list[dict]:
-    """Rows of rejected.tsv, with the task."""
+    """Rows of rejected.tsv, and the task of each."""
     return [
         {"recording": recording.stem, "task": recording.task, "reason": error.reason, "detail": error.detail}
         for recording, error in zip(listed, errors, strict=True)

@@ -1,10 +1,10 @@
-"""Pretraining: the encoder learns at which sample of a window there is a press, a stimulus onset, ...
+"""Pretraining: the encoder learns which sample of a window holds a press, a stimulus onset, ...
 
 Reads  data/dataset
 Writes models/encoder.pt, metrics/pretrain.json, plots/pretrain.csv
 
-The events are those of all tasks but `pretrain.excluded_tasks`, in training participants; no label of challenge 1
-or 2 is read.
+It uses the events of training participants in all tasks except `pretrain.excluded_tasks`. It reads no label of
+challenge 1 or 2.
 """
 
 from pathlib import Path

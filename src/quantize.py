@@ -1,11 +1,11 @@
-"""The two networks as ONNX files in narrower and narrower numbers, each scored beside PyTorch's FP32.
+"""Export both networks as ONNX files in narrower number formats, and compare their scores with PyTorch's FP32.
 
 Reads  data/dataset, models/challenge1.pt, models/challenge2.pt
 Writes models/deploy/<network>/<variant>.onnx, metrics/quantize.json, plots/quantize.csv
 
 A variant is rejected, with the reason, if it loses more than quantize.max_score_drop on the test participants, if it
-cannot be made or if this CPU cannot run it; the others go on. The stage benchmark measures which of the accepted
-variants is fastest, for timings have no place in a reproducible file.
+cannot be made or if this CPU cannot run it. The stage goes on with the other variants. The stage benchmark measures
+which of the accepted variants is fastest, because timings are not reproducible.
 """
 
 import logging

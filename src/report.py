@@ -1,6 +1,6 @@
-"""What a branch changes, for its pull request: `make report BASE=main`, or `--check` alone.
+"""Report what a branch changes, for its pull request: `make report BASE=main`, or only check with `--check`.
 
-Reads  params.yaml, dvc.yaml, dvc.lock, metrics/, plots/, here and in git where the branch left BASE
+Reads  params.yaml, dvc.yaml, dvc.lock, metrics/, plots/, here and in git at the commit where the branch left BASE
 Writes report.md, report/*.png
 
 `--check` writes nothing and fails when dvc.lock is not what dvc.yaml, params.yaml, the code and the

@@ -1,8 +1,8 @@
 """Run `dvc repro` with one line per stage, then print the main scores: `make repro`.
 
-Arguments and exit status are those of `dvc repro`. On a terminal, the stage that runs shows its progress in one line,
-warnings stay, and a stage that fails shows all that it wrote. .scratch/repro.log has the complete output. Elsewhere
-(a pipe, a cluster's log) the output of DVC is passed on as it is.
+Arguments and exit status are those of `dvc repro`. On a terminal, the running stage shows its progress in one line,
+warnings stay, and a failed stage shows all its output. .scratch/repro.log has the complete output. Without a terminal
+(a pipe, a cluster's log), DVC's output is passed on unchanged.
 """
 
 import signal
@@ -18,7 +18,7 @@ def main(*arguments: str) -> int:
     start_s = time.monotonic()
     command = ["dvc", "repro", *arguments]
     interrupts = []
-    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))  # Ctrl-C reaches DVC as well, which ends
+    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))  # Ctrl-C also reaches DVC, which ends
     status = run_on_terminal(command, interrupts) if sys.stdout.isatty() else subprocess.run(command).returncode
     if status == 0:
         print(*main_scores(), sep="\n")

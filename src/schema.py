@@ -12,13 +12,13 @@ from hbn.files import write_text
 
 
 def schema(text: str) -> dict:
-    """JSON schema of params.yaml, whose content `text` describes the keys by the comments above them."""
+    """JSON schema of params.yaml; the comments in its content `text` become the descriptions of the keys."""
     content = params.Params.model_json_schema()
     about = comments(text)
     for section, reference in content["properties"].items():
         properties = content["$defs"][Path(reference["$ref"]).name]["properties"]
         for key, rule in properties.items():
-            # Both training stages have the same keys, described once.
+            # The keys that both training stages share are described once, in the section pretrain.
             if description := about.get(f"{section}.{key}") or about.get(f"pretrain.{key}"):
                 rule["description"] = description
     content["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -1,13 +1,13 @@
-"""The zip file for the EEG Foundation Challenge (NeurIPS 2025), run and scored as its organisers do.
+"""Make the zip file for the EEG Foundation Challenge (NeurIPS 2025); run and score it as its organisers do.
 
 Reads  data/dataset, data/raw, models/challenge1.pt, models/challenge2.pt
 Writes models/submission.zip, metrics/submission.json
 
-The zip is unpacked into an empty folder and run there by a process that knows nothing of this library. On the
-pipeline's test windows, at 100 Hz against Cz, its predictions must be those of the pipeline's networks, except that
-the read-out of its factor is fitted again, to single windows. On the same windows as the organisers have them, bad
-channels included, its score is what the challenge would give. Where the parameters are not the challenge's (other
-windows), the zip is empty and the metrics say why.
+The zip is unpacked into an empty folder and run there by a process without this library. The read-out of its factor
+is fitted again, to single windows. On the pipeline's test windows, at 100 Hz against Cz, its predictions must equal
+those of the pipeline's networks with this read-out. On the same windows as the organisers have them, with bad
+channels, its score estimates the score in the challenge. If the parameters do not fit the challenge (other windows),
+the zip is empty and the metrics say why.
 """
 
 import logging
@@ -96,7 +96,7 @@ def factors(dataset: Dataset, *splits: str) -> Labelled:
 def scores(
     name: str, network: nn.Module, dataset: Dataset, test: Labelled, training_mean: float, folder: str, p
 ) -> dict:
-    """NRMSE of the zip on test windows as distributed and as the pipeline cleaned them, and of the training mean."""
+    """NRMSE of the zip on test windows as distributed and as the pipeline cleans them, and of the training mean."""
     rows = as_distributed.contrast_windows(dataset, test[0])
     windows, y, participant = (values[rows] for values in test)
     cleaned = zip_run.run(name, as_recorded(dataset, windows), folder, p.exec.threads)

@@ -1,6 +1,6 @@
 """Print the experiments from best to worst: `make table BY=challenge1.nrmse`, or any column of scores.
 
-Reads  what `dvc exp show` says about the last commits and their experiments
+Reads  `dvc exp show`: the last commits and their experiments
 """
 
 import shutil
@@ -11,7 +11,7 @@ from hbn.files import HbnError
 from hbn.reporting import tables
 from hbn.reporting.experiments import COLUMNS, SCORES, by_score, experiments
 
-# What a terminal that is too narrow goes without, in this order.
+# Columns that are left out on a narrow terminal, in this order.
 LEAST_TELLING = (
     *("pretrain.explained", "challenge2.nrmse", "challenge1.auroc", "challenge1.r", "commit"),
     *("challenge2.r", "challenge1.nrmse"),

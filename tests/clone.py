@@ -19,7 +19,7 @@ MINIATURE = {
     **{"pretrain.excluded_tasks": []},  # there is no other task
     **{"challenge1.steps": 6, "challenge1.validate_every": 3, "scores.n_bootstrap": 100},
     **{"quantize.variants": ["fused", "int8_dynamic"], "benchmark.n_runs": 10, "benchmark.warmup_runs": 2},
-    **{"benchmark.batch_sizes": [1], "exec.threads": 1},
+    **{"benchmark.batch_sizes": [1], "exec.threads": 1, "exec.workers": 1},
 }
 # Wall-clock timings: the only files that differ between two builds.
 TIMINGS = {"metrics/benchmark.json", *(f"plots/benchmark_{name}.csv" for name in ("latency", "accuracy", "profile"))}

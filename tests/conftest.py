@@ -1,6 +1,8 @@
 """What several tests share."""
 
+import fcntl
 import os
+import pickle
 import tempfile
 import threading
 from pathlib import Path
@@ -35,14 +37,30 @@ def nothing_left_behind(tmp_path_factory):
     tempfile.tempdir = None  # asked anew
 
 
+# Folders whose files take long. They come first, or one process ends with such a file while the others are idle.
+LONG = ("pipeline", "deploy", "benchmarks", "reporting", "stages", "sources")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.parent.name) if item.path.parent.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """A finished build of the miniature, committed, for tests to copy: built once, for it takes a minute."""
+def built(tmp_path_factory, worker_id):
+    """A finished build of the miniature, committed, for tests to copy. It takes a minute: the first process that needs
+    it builds it for all."""
     from clone import MINIATURE, Clone  # not at the top: most tests need none of it
 
-    clone = Clone(tmp_path_factory.mktemp("built") / "clone", MINIATURE)
-    clone.build()
-    return clone
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder if worker_id == "master" else folder.parent
+    with open(folder / "built.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        saved = folder / "built.pickle"
+        if not saved.exists():
+            clone = Clone(folder / "built/clone", MINIATURE)
+            clone.build()
+            saved.write_bytes(pickle.dumps(clone))
+    return pickle.loads(saved.read_bytes())
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""The library the stage scripts share; each module knows only the modules below it (see pyproject.toml)."""
+"""The library that the stage scripts share; a module imports only from the modules below it (see pyproject.toml)."""

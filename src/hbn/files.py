@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
-CELL = re.compile(
-    r'"((?:[^"]|"")*)"(?=\t|$)|([^\t]*)'
-)  # of a row: in quotation marks that end before a tab, or as it is
-FULL_BYTES = 1 << 16  # a disk with less is full: what remains is too small for a last block
+# A cell of a row: quoted, if the closing quotation mark stands before a tab or the end of the row; else literal.
+CELL = re.compile(r'"((?:[^"]|"")*)"(?=\t|$)|([^\t]*)')
+FULL_BYTES = 1 << 16  # a disk with less free space counts as full: the rest is too small for another block
 
 
 class HbnError(Exception):
@@ -26,11 +25,11 @@ class HbnError(Exception):
 
 @contextmanager
 def atomic(path: Path | str, durable: bool = True) -> Generator[Path]:
-    """Yield a temporary name beside `path`; what the block writes there becomes `path` only if it succeeds.
+    """Yield a temporary name beside `path`; the file written there is renamed to `path` if the block succeeds.
 
     An output of another stage may be a read-only hardlink into the DVC cache, so files are
-    always replaced and never written in place. What is verified before each use need not be `durable`,
-    that is on the disk before it has its name.
+    always replaced and never written in place. `durable` writes the content to the disk before the renaming; a file
+    that is verified before each use does not need it.
     """
     path = Path(path)
     _make_folder_of(path)
@@ -39,10 +38,10 @@ def atomic(path: Path | str, durable: bool = True) -> Generator[Path]:
         yield temporary
         if durable:
             with open(temporary, "rb") as file:
-                os.fsync(file.fileno())  # else a machine that loses power may keep the name without the content
+                os.fsync(file.fileno())  # otherwise a power failure may leave the name without the content
         os.replace(temporary, path)
     except BaseException as error:
-        # Each library reports a full disk in its own way; without its half file, it would not be full any more.
+        # Each library reports a full disk in its own way, so measure it, before the half-written file is deleted.
         full = not isinstance(error, HbnError) and shutil.disk_usage(path.parent).free < FULL_BYTES
         temporary.unlink(missing_ok=True)
         if full:
@@ -84,10 +83,10 @@ def read_tsv(path: Path | str) -> list[dict[str, str | None]]:
 def parse_tsv(content: bytes, path: Path | str) -> list[dict[str, str | None]]:
     """Rows of text of a tab-separated table with a header (BIDS), without blanks around cells and names.
 
-    Read are UTF-8, UTF-16 with a byte order mark and, with a warning, Latin-1. Quotation marks around a cell that end
-    on its line are BIDS's, for a cell with a tab; other quotation marks are text. Empty lines are skipped. A cell that
-    a short row lacks is None. Raises HbnError for a NUL character, for a name that stands twice in the header, and for
-    a row with more cells than the header; it names the line.
+    The encoding may be UTF-8, UTF-16 with a byte order mark or, with a warning, Latin-1. BIDS quotes a cell that holds
+    a tab: quotation marks that enclose a whole cell on one line are removed. All other quotation marks are text. Empty
+    lines are skipped. The missing cells of a short row are None. Raises HbnError, with the number of the line, for a
+    NUL character, for a name that stands twice in the header and for a row with more cells than the header.
     """
     lines = re.split("\r\n|\r|\n", _decoded(content, path))
     names = _cells(lines[0])
@@ -111,7 +110,7 @@ def parse_tsv(content: bytes, path: Path | str) -> list[dict[str, str | None]]:
 def write_tsv(path: Path | str, rows: Iterable[dict], columns: list[str]) -> None:
     """Write these columns of the rows as a tab-separated table, atomically; None becomes 'n/a' (BIDS).
 
-    A line break within a cell becomes a blank: BIDS has a row on each line.
+    A line break within a cell becomes a blank, because BIDS has one row per line.
     """
     rows = ({k: re.sub(r"[\r\n]+", " ", v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     _write_table(path, rows, columns, "\t", "n/a")
@@ -150,7 +149,7 @@ def sha256(path: Path | str) -> str:
 
 
 def md5(path: Path | str) -> str:
-    """MD5 of a file's content, in hexadecimal, by which S3 and DVC know it."""
+    """MD5 of a file's content, in hexadecimal; S3 and DVC identify files by it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -161,7 +160,7 @@ def digest(content: object) -> str:
 
 
 def code_digest(*modules: str) -> str:
-    """SHA-256 over the source of library modules, named as in `code_digest('data.cleaning', 'params')`, else of all."""
+    """SHA-256 over the source of the named library modules, such as 'data.cleaning', or of all if none is named."""
     library = Path(__file__).parent
     paths = [library / f"{name.replace('.', '/')}.py" for name in modules] or sorted(library.rglob("*.py"))
     return digest({path.relative_to(library).as_posix(): sha256(path) for path in paths})
@@ -174,34 +173,34 @@ def link(source: Path | str, destination: Path | str) -> None:
         os.link(source, destination)
     except FileNotFoundError:
         raise
-    except OSError:  # something is there, or links are not possible
+    except OSError:  # the destination exists, or hardlinks are not possible here
         with atomic(destination) as temporary:
             try:
                 os.link(source, temporary)
             except OSError:
                 shutil.copyfile(source, temporary)
-        temporary.unlink(missing_ok=True)  # renaming a file to another name of itself does nothing (POSIX)
+        temporary.unlink(missing_ok=True)  # POSIX: renaming does nothing if both names are of the same file
 
 
 def _make_folder_of(path: Path | str) -> None:
     folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):  # asking is cheaper than trying
+    if not os.path.isdir(folder):  # faster than makedirs on a folder that exists
         os.makedirs(folder, exist_ok=True)
 
 
 class Store:
     """Content-addressed files kept outside stage outputs, so that work survives DVC's clean-up.
 
-    DVC deletes a stage's outputs before running it. What a stage made for one recording is put
-    here under the digest of everything that decided it (input, parameters, code) and linked back
-    on the next run. Deleting the folder at any time costs only recomputation.
+    DVC deletes a stage's outputs before running it. A stage stores its files of one recording here,
+    under the digest of everything that decided them (input, parameters, code), and links them back
+    on the next run. Deleting this folder is safe at any time: it costs only recomputation.
     """
 
     def __init__(self, root: Path | str):
         self.root = Path(root)
 
     def path(self, key: str) -> str:
-        """Where the file of a key is, if it is."""
+        """The path of the file of a key, whether the file exists or not."""
         return f"{self.root}/{key[:2]}/{key}"
 
     def fetch(self, key: str, destination: Path | str) -> bool:
@@ -210,12 +209,12 @@ class Store:
             return False
         try:
             link(self.path(key), destination)
-        except FileNotFoundError:  # trimmed in the meantime
+        except FileNotFoundError:  # another process has trimmed the store
             return False
         return True
 
     def has(self, key: str) -> bool:
-        """Whether there is a file under `key`."""
+        """Whether a file is stored under `key`."""
         return os.path.exists(self.path(key))
 
     def put(self, key: str, source: Path | str) -> None:
@@ -223,11 +222,12 @@ class Store:
         link(source, self.path(key))
 
     def trim(self, max_gb: float) -> None:
-        """Delete the least recently linked files until at most `max_gb` (10^9 bytes) are here alone.
+        """Delete the least recently linked files until at most `max_gb` (10^9 bytes) are left.
 
-        What a workspace or the DVC cache holds as well takes no room here, and deleting it would free none.
-        Linking a file updates its ctime; its mtime must stay, for DVC knows its own hardlinks by it.
-        Experiments side by side share the folder: files may vanish at any time, hidden ones are being written.
+        Only files without another hardlink count: deleting one that a workspace or the DVC cache also holds frees no
+        space. Linking a file updates its ctime, which gives the order. The mtime must not change, because DVC
+        recognises its own hardlinks by it. Parallel experiments share the folder, so files may vanish at any time.
+        Hidden files are skipped: they are being written.
         """
         entries = []
         for path in self.root.glob("*/[!.]*"):
@@ -251,12 +251,12 @@ def _decoded(content: bytes, path: Path | str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding == "utf-16":
-            raise HbnError(f"{path} begins as UTF-16 and is none ({error}); save it as UTF-8") from None
+            raise HbnError(f"{path} begins as UTF-16 but cannot be decoded ({error}); save it as UTF-8") from None
         log.warning("%s is not UTF-8 (%s) and is read as Latin-1; save it as UTF-8", path, error)
         text = content.decode("latin-1")
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise HbnError(f"{path}, line {line} holds a NUL character: it is damaged, or is UTF-16 without its mark")
+        raise HbnError(f"{path}, line {line} holds a NUL character: the file is damaged, or UTF-16 without its mark")
     return text
 
 
@@ -282,7 +282,7 @@ def _write_table(path: Path | str, rows: Iterable[dict], columns: list[str], del
 
 
 def _rounded(content: Any) -> Any:
-    """Round every float to six significant digits, so that reviews show changes that matter."""
+    """Round every float to six significant digits, so that a review shows only changes that matter."""
     if isinstance(content, dict):
         return {key: _rounded(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -291,6 +291,6 @@ def _rounded(content: Any) -> Any:
         content = content.item()
     if isinstance(content, float):
         if not math.isfinite(content):
-            raise ValueError("a number to be written is not finite")
+            raise ValueError("a number in the content is not finite")
         return float(f"{content:.6g}")
     return content

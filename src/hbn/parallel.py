@@ -1,4 +1,4 @@
-"""Work side by side: in threads where it waits, in processes where it computes, or on a Dask cluster."""
+"""Parallel work: in threads (work that waits), in processes (work that computes) or on a Dask cluster."""
 
 import logging
 import os
@@ -23,25 +23,25 @@ Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> list[Result]:
-    """Results of `work` for each item, in any order; after an error, no other item is begun."""
-    left = list(items)
-    queue = iter(left)  # of which each thread takes the next
+    """Results of `work` for each item, in any order; no item is begun after an error."""
+    remaining = list(items)
+    queue = iter(remaining)  # all threads take their next item from it
 
-    def several(_number: int) -> list[Result]:
+    def empty_queue(_thread: int) -> list[Result]:
         try:
             return [work(item) for item in queue]
         finally:
-            left.clear()  # after an error, the others end with what they have under way
+            remaining.clear()  # after an error, the other threads end when their present item is done
 
     with ThreadPool(n_threads) as pool:
-        return list(chain.from_iterable(pool.imap_unordered(several, range(n_threads))))
+        return list(chain.from_iterable(pool.imap_unordered(empty_queue, range(n_threads))))
 
 
 def in_processes(jobs: Iterable[tuple], n_workers: int, in_order: bool = True) -> Iterator[Any]:
-    """Results of `jobs`, each a function and its arguments, in their order or as they come.
+    """Results of `jobs`, each a function and its arguments, in the order of the jobs or as they are done.
 
-    The worker processes end when this process is killed: left to themselves they idle for minutes, and write beside
-    the next run what was under way.
+    The worker processes end when this process is killed. Otherwise they would finish their jobs and write files
+    during the next run.
     """
     return_as = "generator" if in_order else "generator_unordered"
     parallel = Parallel(n_workers, "loky", return_as, initializer=end_with, initargs=(os.getpid(),))
@@ -49,11 +49,11 @@ def in_processes(jobs: Iterable[tuple], n_workers: int, in_order: bool = True) -
 
 
 def in_order(jobs: Iterable[tuple], execution: params.Exec) -> Iterator[Any]:
-    """Results of `jobs`, each a function and its arguments, in their order.
+    """Results of `jobs`, each a function and its arguments, in the order of the jobs.
 
-    They run in exec.workers processes or, with exec.dask_scheduler, on whatever workers that scheduler has
-    or gets: these must see this folder under the same name, for results are files in it. What a worker had
-    under way when it was lost is done again by another.
+    They run in exec.workers processes or, with exec.dask_scheduler, on the workers of that scheduler, which may join
+    at any time. Each worker must see this folder under the same name, because jobs write their results into it. If a
+    worker is lost, another one repeats its job.
     """
     if execution.dask_scheduler:
         return _on_cluster(jobs, execution.dask_scheduler)
@@ -71,9 +71,9 @@ def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
     here, library = os.getcwd(), Path(__file__).parents[1]
     code = str(library), code_digest()
 
-    # It travels as code, and the job packed: neither the scheduler nor a new worker has this library.
+    # cloudpickle sends `call` by value, and the job is bytes, because scheduler and new workers lack this library.
     def call(job: bytes):
-        if getattr(sys, "hbn_code", None) != code:  # a new worker, or one that another checkout or an earlier run used
+        if getattr(sys, "hbn_code", None) != code:  # a new worker, or one with code of another checkout or run
             setattr(sys, "hbn_code", code)  # noqa: B010
             sys.path[:] = [code[0], *(path for path in sys.path if path != code[0])]
             for name in [name for name in sys.modules if name.partition(".")[0] == "hbn"]:
@@ -88,7 +88,7 @@ def _on_cluster(jobs: Iterable[tuple], address: str) -> Iterator:
         raise HbnError(f"exec.dask_scheduler: no scheduler answers at {address!r} ({error})") from None
     with client:
         threads = client.nthreads().values()
-        if any(n > 1 for n in threads):  # jobs of several runs would change each other's folder and code
+        if any(n > 1 for n in threads):  # jobs of two threads would change each other's folder and code
             raise HbnError(f"the workers of {address} should have one thread each (`dask worker --nthreads 1`)")
         log.info("%d workers of %s", len(threads), address)
         try:

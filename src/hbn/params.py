@@ -34,7 +34,7 @@ def _distinct(values: list[str]) -> list[str]:
     return values
 
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of releases and tasks: no path, no option
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of a release or task; excludes paths and command-line options
 Name = Annotated[str, Field(pattern=NAME)]
 Names = Annotated[list[Name], AfterValidator(_distinct)]
 
@@ -127,7 +127,7 @@ class Training(Section):
     patience: Count
 
 
-# As in hbn.data.event_kinds, where films are one task.
+# The tasks of hbn.data.event_kinds; all films count as one task.
 EVENT_TASKS = ("RestingState", "surroundSupp", "contrastChangeDetection", "symbolSearch", "seqLearning", "movies")
 
 
@@ -152,6 +152,7 @@ class Pretrain(Training):
 
 class Challenge1(Training):
     n_members: Count
+    max_epochs: Count
     encoder_rate: Annotated[float, Field(ge=0, le=1)]
     frozen_steps: Annotated[int, Field(ge=0)]
     target_sd_s: Positive
@@ -226,7 +227,7 @@ class Params(Section):
         if self.preprocess.min_duration_s < self.windows.window_s:
             raise ValueError(
                 f"preprocess.min_duration_s is {self.preprocess.min_duration_s:g}, less than windows.window_s "
-                f"({self.windows.window_s:g}): shorter recordings hold no window"
+                f"({self.windows.window_s:g}): a shorter recording holds no window"
             )
         return self
 

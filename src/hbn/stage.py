@@ -21,9 +21,9 @@ from hbn import params
 from hbn.files import HbnError, Store, write_json
 
 log = logging.getLogger(__name__)
-DURATIONS = "durations"  # folder in the scratch store: how long each stage took here, for the page
-LOG_EVERY_S = 60.0  # of long work without a terminal
-PR_SET_PDEATHSIG = 1  # of the Linux call prctl: the signal to get when the parent ends
+DURATIONS = "durations"  # folder in the scratch store with the duration of each stage's last run, for the page
+LOG_EVERY_S = 60.0  # between lines on the progress of long work where there is no terminal
+PR_SET_PDEATHSIG = 1  # option of the Linux call prctl: which signal this process gets when its parent ends
 
 
 def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
@@ -42,7 +42,7 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
             inspect.signature(main).bind(None, *sys.argv[1:])
         except TypeError as error:
             raise HbnError(f"{error}; the first lines of {sys.argv[0]} say what it takes") from None
-        # The other processes of torchrun work together with the first, which takes the lock.
+        # Of the processes that torchrun starts, which work together, the first takes the lock.
         lock = "DVC_STAGE" in os.environ and os.environ.get("RANK", "0") == "0"
         with alone(sys.argv[0]) if lock else nullcontext():
             begin = time.monotonic()
@@ -59,20 +59,20 @@ def run(main: Callable[..., None], reads: tuple[str, ...]) -> None:
 
 @contextmanager
 def alone(script: str) -> Generator[None]:
-    """End when the `dvc` that started this ends, and wait until no other process of this checkout runs `script`.
+    """Wait until no other process of this checkout runs `script`; end this process when its `dvc` ends.
 
-    A killed `dvc` would leave its script running. The next `dvc repro` starts another beside it, or takes the
-    results from its cache without any: the orphan must neither write nor delete files then. (Where DVC's shell
-    stays between the two, as fish does, the orphan stays, and only the lock keeps scripts apart. The lock is the
-    system's own, so it ends with its process.)
+    A killed `dvc` leaves its script running as an orphan. The next `dvc repro` starts a second script or takes the
+    results from the cache. The orphan must not write or delete files then, so it has to end with its `dvc`. Where
+    DVC's shell stays between DVC and the script (as fish does), the orphan goes on, and only the lock keeps the two
+    scripts apart. The operating system releases the lock when the process ends.
     """
     parent = os.getppid()
-    # DVC and what it starts are one process group; who adopts orphans is in another one (but for a shell that is
-    # process 1 of a container). That it is process 1 would say nothing: in a container, DVC may be that.
-    # Between DVC and its processes, torchrun stands, which makes a group for each.
+    # A parent in another process group means that DVC is gone and that another process has adopted this one: DVC and
+    # its scripts are one group. (The exception is an adopting shell that is process 1 of a container. Parent 1 alone
+    # proves nothing: DVC may be process 1 there.) torchrun gives each of its processes a group, so skip the check.
     if "RANK" not in os.environ and os.getpgid(parent) != os.getpgrp():
-        raise HbnError("the dvc that started this is gone")
-    if sys.platform == "linux":  # at once; elsewhere, and for what has ended by now, within a moment
+        raise HbnError("the dvc that started this process is gone")
+    if sys.platform == "linux":  # immediately; end_with covers other systems and a parent that has already ended
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     end_with(parent)
     with open(script) as file:
@@ -85,23 +85,22 @@ def alone(script: str) -> Generator[None]:
 
 
 def view(everything: params.Params, reads: tuple[str, ...]) -> SimpleNamespace:
-    """The part of the parameters that the dotted names in `reads` cover."""
-    seen = SimpleNamespace()
+    """The parameters that `reads` names, by section or by dotted key."""
+    visible = SimpleNamespace()
     for name in reads:
         section, _, key = name.partition(".")
         value = getattr(everything, section)
         if not key:
-            setattr(seen, section, value)
+            setattr(visible, section, value)
             continue
-        if not hasattr(seen, section):
-            setattr(seen, section, SimpleNamespace())
-        setattr(getattr(seen, section), key, getattr(value, key))
-    return seen
+        if not hasattr(visible, section):
+            setattr(visible, section, SimpleNamespace())
+        setattr(getattr(visible, section), key, getattr(value, key))
+    return visible
 
 
 def progress(work: Iterable | None = None, **about) -> tqdm:
-    """A progress bar (arguments as of tqdm); where there is no terminal, in the log of a queue or cluster, a line a
-    minute."""
+    """A progress bar (arguments of tqdm); without a terminal, as in a queue or cluster, a log line every minute."""
     if sys.stderr.isatty():
         return tqdm(work, **about)
     limits = {"mininterval": LOG_EVERY_S, "maxinterval": LOG_EVERY_S, "delay": LOG_EVERY_S}
@@ -110,7 +109,7 @@ def progress(work: Iterable | None = None, **about) -> tqdm:
 
 
 class _LogFile(io.StringIO):
-    """Logs what is written to it, without the blanks that clear a line."""
+    """Logs the text that is written to it, unless it is blank: tqdm writes blanks to clear a line."""
 
     def write(self, text: str) -> int:
         if text.strip():
@@ -119,7 +118,7 @@ class _LogFile(io.StringIO):
 
 
 def end_with(parent: int) -> None:
-    """End this process a moment after its parent's end."""
+    """End this process soon after its parent process ends."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -133,13 +132,13 @@ def checkout() -> Path:
     """The folder of the repository that the user works in.
 
     In `dvc exp run --temp` and in the queue, the current directory is a snapshot that is thrown
-    away, and DVC_ROOT names the original checkout.
+    away; DVC_ROOT names the original checkout.
     """
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
 def scratch() -> Path:
-    """The folder for work that outlives a stage's run (see files.Store), shared by all experiments."""
+    """The folder for files that outlive a stage's run (see files.Store), shared by all experiments."""
     return checkout() / ".scratch"
 
 

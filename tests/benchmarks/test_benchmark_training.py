@@ -74,6 +74,17 @@ def test_learning_compares_participants_and_winners(small, tmp_path):
     assert ("braindecode_pretrained" in {row["model"] for row in rows}) == peer
 
 
+def test_learning_says_what_an_encoder_adds_to_spectral_features(small, tmp_path):
+    last_line("learning.py", *small, "--studies", "factors", "--stride", "3")
+    rows = [row for row in rows_of(tmp_path) if row["score"] == "mean_pearson_r"]
+    both = [f"spectral_and_{start}_encoder" for start in ("untrained", "pretrained")]
+    assert {row["model"] for row in rows if row["versus"] == "spectral"} == set(both)
+    scored = {row["model"]: float(row["value"]) for row in rows if not row["versus"]}
+    assert set(scored) == {"age_sex", "spectral", "untrained_encoder", "pretrained_encoder", *both}
+    gained = {row["model"]: float(row["value"]) for row in rows if row["versus"]}
+    assert all(gained[name] == pytest.approx(scored[name] - scored["spectral"], abs=1e-5) for name in both)
+
+
 def test_withheld_participants_are_in_no_split_and_a_smaller_number_is_part_of_a_larger(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     learning = importlib.import_module("learning")

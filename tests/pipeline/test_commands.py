@@ -107,9 +107,9 @@ def leave_two(clone: Clone) -> None:
 def change_on_a_branch(clone: Clone) -> None:
     """A change for the review: of a setting that only the quickest stage reads."""
     clone("git", "checkout", "-q", "-b", "change")
-    clone.change({"exec.workers": 1})
+    clone.change({"exec.workers": 2})
     clone("dvc", "repro")
-    clone.commit("one worker")
+    clone.commit("two workers")
 
 
 def add_the_size_nano(clone: Clone) -> None:

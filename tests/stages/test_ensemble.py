@@ -14,6 +14,7 @@ from hbn.networks import inference
 from hbn.training import response_time
 
 P = params.load()
+P = P.model_copy(update={"model": P.model.model_copy(update={"size": "tiny"})})
 CPU = torch.device("cpu")
 PLOTS = Path("plots")
 QUICK = {"steps": 4, "batch_size": 8, "warmup_steps": 1, "validate_every": 2}

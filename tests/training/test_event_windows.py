@@ -139,7 +139,7 @@ def zero_shot_r(dataset: Dataset, folder) -> float:
     trials = dataset.split_trials("test")
     rt_s = response_times_s(trials)
     known = ~np.isnan(rt_s)
-    return metrics.pearson_r(rt_s[known], outputs(reader.eval(), dataset, trials, CPU)[0][known])
+    return metrics.pearson_r(rt_s[known], outputs(reader.eval(), dataset, trials, CPU)[known, 0])
 
 
 def test_presses_of_another_task_tell_response_times_and_shuffled_ones_do_not(dataset, tmp_path):

@@ -1,1 +1,1 @@
-"""What the recordings say: names, tables, signals, windows, splits and the assembled dataset."""
+"""From recordings to the dataset: names, tables, signals, windows, splits and the assembled dataset."""

@@ -1,19 +1,19 @@
-"""Files whose content is not there: broken links, placeholders of git-annex (DataLad) and of Git LFS."""
+"""Files without their content: broken links, and placeholders of git-annex (DataLad) and Git LFS."""
 
 import re
 import stat
 from pathlib import Path
 
-PLACEHOLDER_BYTES = 1024  # a placeholder is a path, or a few lines
+PLACEHOLDER_BYTES = 1024  # a larger file is no placeholder, which holds a path or a few lines
 GIT_ANNEX = re.compile(rb"[\w./\\-]*annex[/\\]objects[/\\]\S+\s*")
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
 SIGNALS = (".set", ".fdt", ".bdf")
 
 
 def kind_of_absence(path: Path) -> str:
-    """What a file is instead of its content, such as 'a broken link'; empty if the content is there.
+    """What stands in place of a file's content, such as 'a broken link'; empty if the content exists.
 
-    The name is the final one or a temporary one, `.<name>.<anything>`.
+    The file may have its final name or a temporary one, `.<name>.<anything>`.
     """
     facts = path.lstat()
     if stat.S_ISLNK(facts.st_mode):
@@ -34,7 +34,7 @@ def kind_of_absence(path: Path) -> str:
 
 
 def why_absent(path: Path, root: Path) -> str:
-    """One line that names a file below `root` and says what to do; empty if its content is there."""
+    """Which file below `root` lacks its content and what to do, in one line; empty if the content exists."""
     kind = kind_of_absence(path)
     if not kind:
         return ""

@@ -23,7 +23,7 @@ _NAME = re.compile(
 class Recording:
     """One task run of one participant."""
 
-    participant_id: str  # with its 'sub-'
+    participant_id: str  # including 'sub-'
     task: str
     run: int | None
     # File name up to the suffix, such as sub-X_task-T_run-1. BIDS allows run-01, which is the same recording.
@@ -46,7 +46,7 @@ class Recording:
 
     @classmethod
     def of(cls, path: str) -> "Recording":
-        """Parse a path such as sub-X/eeg/sub-X_task-T_run-1_events.tsv (HbnError if it is none)."""
+        """The recording of a path such as sub-X/eeg/sub-X_task-T_run-1_events.tsv; HbnError for another path."""
         folder, _, name = path.rpartition("/")
         match = _NAME.fullmatch(name)
         if not match or folder not in ("", f"{match['participant']}/eeg"):
@@ -55,13 +55,13 @@ class Recording:
         return cls(match["participant"], match["task"], run, name.rpartition("_")[0])
 
     def is_selected(self, tasks: list[str]) -> bool:
-        """Whether `tasks` names this recording's task, or this very run as task_run."""
+        """Whether `tasks` names this recording's task, or its task and run as in task_run."""
         return self.task in tasks or self.column in tasks
 
 
 def factor_values(participants: list[dict[str, str]]) -> np.ndarray:
-    """The factors (P, 4) of participants who have them."""
-    return np.array([[float(one[factor]) for factor in FACTORS] for one in participants])
+    """The factors (P, 4) of participants, all of whom have them."""
+    return np.array([[float(row[factor]) for factor in FACTORS] for row in participants])
 
 
 class UnusableRecording(HbnError):
@@ -71,12 +71,12 @@ class UnusableRecording(HbnError):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
-    def __reduce__(self):  # so that it survives the way back from a worker process
+    def __reduce__(self):  # so that a worker process can send it back by pickle
         return type(self), (self.reason, self.detail)
 
 
 def recordings(root: Path | str) -> list[tuple[Recording, Path]]:
-    """All .set and .bdf recordings below a release's folder, in order."""
+    """All .set and .bdf recordings below a release's folder with their paths, sorted."""
     paths = [path for path in Path(root).glob("sub-*/eeg/*_eeg.*") if path.suffix in EEG_SUFFIXES]
     return sorted((Recording.of(path.relative_to(root).as_posix()), path) for path in paths)
 

@@ -13,13 +13,13 @@ import scipy.fft
 from hbn import params
 from hbn.data import bids
 
-REFERENCE = bids.CHANNELS.index("Cz")  # of the recording: exactly zero until re-referenced
-OTHER_UNITS = {"volts": 1e6, "millivolts": 1e3, "nanovolts": 1e-3}  # in microvolts
-NO_TIME_S = 1e-9  # below which a shift is none but for rounding
-Stretch = tuple[int, int]  # first sample, first one after it
-BLOCK = 16  # channels transformed at once, which bounds memory
-DEAD_STEP = 1e-3  # of a channel's usual step from sample to sample: what is below is no signal
-DEAD_SHARE = 0.9  # of the channels, which hold nothing at once
+REFERENCE = bids.CHANNELS.index("Cz")  # of the recording; its channel is exactly zero before re-referencing
+OTHER_UNITS = {"volts": 1e6, "millivolts": 1e3, "nanovolts": 1e-3}  # in microvolts; units that files confuse
+NO_TIME_S = 1e-9  # a smaller time shift is only a rounding error
+Stretch = tuple[int, int]  # first sample, first sample after the stretch
+BLOCK = 16  # channels transformed together; bounds memory
+DEAD_STEP = 1e-3  # share of a channel's usual step between samples; smaller steps are no signal
+DEAD_SHARE = 0.9  # share of the channels without a signal from which a sample is dead
 
 
 @lru_cache
@@ -32,7 +32,7 @@ def kernels(sfreq_hz: float, highpass_hz: float, lowpass_hz: float, notch_hz: fl
 
     design = {"sfreq": sfreq_hz, "method": "fir", "phase": "zero", "fir_design": "firwin", "verbose": "ERROR"}
     band = mne.filter.create_filter(None, l_freq=highpass_hz, h_freq=lowpass_hz, **design)
-    half_hz = notch_hz / 400 + 0.5  # notch_widths = freq / 200 and trans_bandwidth = 1, half on each side
+    half_hz = notch_hz / 400 + 0.5  # half of notch_widths (freq / 200) plus half of trans_bandwidth (1 Hz)
     if notch_hz + half_hz >= sfreq_hz / 2:
         return (band,)
     notch = mne.filter.create_filter(
@@ -57,17 +57,17 @@ def filter_and_resample(
 ) -> np.ndarray:
     """Band-pass, notch and resample (C, T) -> (C, T') in one pass.
 
-    The spectrum of each channel is multiplied by the product of the filters' responses and cut (or
-    extended) to the new rate's, so that there is one transform there and one back. Equals
-    raw.filter, raw.notch_filter and raw.resample away from the edges.
+    The spectrum of each channel is multiplied by the product of the filters' responses, then cut or
+    extended to the new rate. This takes one forward and one inverse transform. Away from the edges, the result
+    equals raw.filter, raw.notch_filter and raw.resample of MNE.
 
-    Where `data_uv` begins with sample `start` of a recording, the result begins with the first of the recording's new
-    samples at or after it (see new_span).
+    `start` is the sample of the recording at which `data_uv` begins. The result begins with the recording's first new
+    sample at or after it (see new_span).
     """
     filters = kernels(sfreq_hz, highpass_hz, lowpass_hz, notch_hz)
     n = data_uv.shape[1]
     reach = sum(len(kernel) // 2 for kernel in filters)
-    pad = min(reach, n - 1)  # beyond the reflected samples of a short recording: zeros
+    pad = min(reach, n - 1)  # reflected samples; where a short recording has too few, zeros follow
     # A padded length at which both rates have whole samples.
     unit = round(sfreq_hz / np.gcd(round(sfreq_hz), round(new_sfreq_hz)))
     size = unit * scipy.fft.next_fast_len(-(-(n + 2 * reach) // unit), real=True)
@@ -82,9 +82,10 @@ def filter_and_resample(
         response *= scipy.fft.rfft(np.roll(centred, -(len(kernel) // 2))).real
     n_bins = min(size, new_size) // 2 + 1
     if new_size != size:
-        response[n_bins - 1] *= 2 if new_size < size else 0.5  # half the lower rate stands for both signs
+        # The bin at half the lower rate stands for both signs of the frequency.
+        response[n_bins - 1] *= 2 if new_size < size else 0.5
     response = (response[:n_bins] * (new_size / size)).astype(np.float32)
-    # From the beginning of the padding to the first new sample: whole new samples, and a rest.
+    # The time from the beginning of the padding to the first new sample, in whole new samples and a rest.
     lead_s = new_start / new_sfreq_hz - (start - pad) / sfreq_hz
     first = round(lead_s * new_sfreq_hz)
     rest_s = lead_s - first / new_sfreq_hz
@@ -106,7 +107,7 @@ def filter_and_resample(
 
 
 def new_span(start: int, stop: int, sfreq_hz: float, new_sfreq_hz: float) -> Stretch:
-    """The new samples in the time of the samples from `start` up to `stop`: first one, and first one after them."""
+    """The stretch of new samples that covers the same time as the old samples from `start` up to `stop`."""
     return -round(-start * new_sfreq_hz // sfreq_hz), round(stop * new_sfreq_hz / sfreq_hz)
 
 
@@ -115,10 +116,10 @@ def clean(
 ) -> tuple[np.ndarray, dict[str, str], list[Stretch]]:
     """The whole signal path: filtered, resampled, bad channels interpolated, average reference.
 
-    Returns (C, T), zero in dead stretches, the bad channels with their reasons, and the dead stretches: first sample
-    without a signal and first one after it, at the new rate. `gaps` of the recording are dead, too. The pieces between
-    them are filtered each on its own, so that nothing of a stretch gets into what is used. Raises UnusableRecording
-    'sampling_rate', 'too_short', 'no_signal', 'units' or 'bad_channels'.
+    Returns the signal (C, T), which is zero in dead stretches; the bad channels with their reasons; and the dead
+    stretches in samples at the new rate. `gaps` of the recording are dead stretches, too. The pieces between dead
+    stretches are filtered separately, so that filters do not spread dead samples into a piece. Raises
+    UnusableRecording 'sampling_rate', 'too_short', 'no_signal', 'units' or 'bad_channels'.
     """
     n = data_uv.shape[1]
     if sfreq_hz % 1 or sfreq_hz <= 2 * p.lowpass_hz:
@@ -146,17 +147,17 @@ def clean(
 
 
 def outside(n_samples: int, stretches: Sequence[Stretch]) -> list[Stretch]:
-    """What of `n_samples` is in none of the stretches, which are in order."""
-    found, begin = [], 0
+    """The stretches of `n_samples` that lie between `stretches`, which are sorted."""
+    remaining, begin = [], 0
     for start, stop in [*stretches, (n_samples, n_samples)]:
         if start > begin:
-            found.append((begin, start))
+            remaining.append((begin, start))
         begin = max(begin, stop)
-    return found
+    return remaining
 
 
 def placed(live_uv: np.ndarray, spans: list[Stretch], n_samples: int) -> np.ndarray:
-    """(C, T) with the samples of some spans, which stand one after the other in `live_uv`, at their places."""
+    """(C, T) with the samples of `live_uv`, the concatenated `spans`, at their places, and zeros elsewhere."""
     if live_uv.shape[1] == n_samples:
         return live_uv
     data_uv, at = np.zeros((len(live_uv), n_samples), dtype=live_uv.dtype), 0
@@ -167,11 +168,10 @@ def placed(live_uv: np.ndarray, spans: list[Stretch], n_samples: int) -> np.ndar
 
 
 def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[Stretch]:
-    """Stretches of raw (C, T) in which nearly all channels hold nothing for at least `min_samples`.
+    """Stretches of raw (C, T) in which nearly all channels are without a signal for at least `min_samples`.
 
-    A switched-off amplifier or a paused recording leaves zero or one value. Each is its first sample and the first
-    one after it. A channel holds nothing where its steps are below a thousandth of its usual ones; channels that
-    never change (Cz) have no say.
+    A switched-off amplifier or a paused recording leaves a constant value. A channel is without a signal where its
+    steps are below a thousandth of its usual step. Channels that never change (Cz) do not count.
     """
     n = data_uv.shape[1]
     still, n_channels = np.zeros(n - 1, dtype=np.int16), 0
@@ -191,7 +191,8 @@ def dead_stretches(data_uv: np.ndarray, min_samples: int) -> list[Stretch]:
 def check_level(data_uv: np.ndarray, min_level_uv: float, max_level_uv: float) -> None:
     """UnusableRecording 'units' where the median channel of filtered (C, T) is too small or too large for scalp EEG.
 
-    The level of a channel is the median of its absolute values, as a standard deviation: artefacts do not count.
+    The level of a channel is the median of its absolute values, scaled to a standard deviation, so that artefacts do
+    not affect it.
     """
     levels_uv = 1.4826 * np.median(np.abs(data_uv[:REFERENCE]), axis=1)
     level_uv = float(np.median(levels_uv))
@@ -217,23 +218,23 @@ def bad_channels(
     """
     sd = data_uv.std(axis=1)
     rough = np.diff(data_uv, axis=1).std(axis=1)
-    # Near the reference channels are small by nature: amplitudes are compared after its removal. The
-    # median over channels: one huge artefact would reach all of them through the mean and hide others.
+    # Channels near the reference are small by nature, so amplitudes are compared after re-referencing. To the median
+    # over channels: through the mean, one huge artefact would reach all channels and hide other bad ones.
     common = data_uv[:, :: max(1, round(sfreq_hz / 100))]
     common = common - np.median(common, axis=0, keepdims=True)
     z = np.maximum(_robust_z(common.std(axis=1)), _robust_z(rough))
     common = (common - common.mean(axis=1, keepdims=True)) / (common.std(axis=1, keepdims=True) + 1e-6)
     correlation = np.abs(common @ common.T) / common.shape[1]
     best = np.take_along_axis(correlation, _neighbours(), axis=1).max(axis=1)
-    found = {}
+    bads = {}
     for i, name in enumerate(bids.CHANNELS):
         if sd[i] < flat_uv and i != REFERENCE:
-            found[name] = "flat"
+            bads[name] = "flat"
         elif z[i] > noisy_z:
-            found[name] = "noisy"
+            bads[name] = "noisy"
         elif best[i] < min_neighbour_correlation and i != REFERENCE:
-            found[name] = "uncorrelated"
-    return found
+            bads[name] = "uncorrelated"
+    return bads
 
 
 def interpolate(data_uv: np.ndarray, bads: tuple[str, ...]) -> np.ndarray:
@@ -262,8 +263,8 @@ def interpolation_weights(bads: tuple[str, ...]) -> np.ndarray:
 def average_reference(data_uv: np.ndarray) -> np.ndarray:
     """Subtract the mean over all channels, the flat Cz included.
 
-    Cz, against which everything was recorded, is a real electrode at zero: counting it makes the
-    average right, and it becomes a signal like the others (minus the mean).
+    Cz, the recording reference, is a real electrode whose channel is zero. The average over all electrodes
+    includes it, and afterwards Cz holds a signal like the other channels (minus the mean).
     """
     return data_uv - data_uv.mean(axis=0, keepdims=True)
 

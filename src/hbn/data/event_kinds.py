@@ -1,10 +1,11 @@
-"""One table of what the events of all HBN tasks are: which task, which number, which name, which kind.
+"""The events of all HBN tasks: task, number, name and kind of each.
 
-The EEG amplifier recorded a number for each event. The makers of HBN-EEG named the numbers of a file by the names of
-the file's own task, then by a common list. Tasks share numbers: 12 is a press of the left button in
-contrastChangeDetection and the onset of dot 2 in seqLearning. Where a block of one task stands in the file of another
-task, its events therefore have wrong names: films hold presses of contrastChangeDetection as 'dot_no2_ON'. So a name
-here stands for its number, and the last start of a task before it in the file says which task the number belongs to.
+The EEG amplifier recorded a number for each event. The makers of HBN-EEG translated the numbers of a file by the names
+of the file's own task, then by a common list. Tasks share numbers: 12 is a press of the left button in
+contrastChangeDetection and the onset of dot 2 in seqLearning. Where the file of one task holds a block of another
+task, the events of that block have wrong names: in the files of films, presses of contrastChangeDetection are named
+'dot_no2_ON'. This module therefore translates each name back to its number. The number belongs to the task whose start
+is the last one before the event in the file.
 
 Source of names, numbers and meanings: the task-*_events.json of HBN-EEG, and all 20,129 event tables of eight releases
 (R1, R4, R6 to R11).
@@ -28,7 +29,7 @@ KINDS = (
     "stop",
 )
 
-# task -> number -> (value, kind); None is no kind.
+# task -> number -> (value, kind); the kind is None for events that are not used.
 EVENTS: dict[str, dict[int, tuple[str, str | None]]] = {
     "RestingState": {
         90: ("resting_start", "start"),
@@ -38,14 +39,14 @@ EVENTS: dict[str, dict[int, tuple[str, str | None]]] = {
     "surroundSupp": {
         93: ("surroundSuppB1_start", "start"),
         97: ("surroundSuppB2_start", "start"),
-        4: ("fixpoint_ON", None),  # a small dot, in some set-ups while the gratings disappear
+        4: ("fixpoint_ON", None),  # a small dot; in some set-ups it appears while the gratings disappear
         8: ("stim_ON", "stimulus_onset"),  # flickering gratings
     },
     "contrastChangeDetection": {
         94: ("contrastChangeB1_start", "start"),
         95: ("contrastChangeB2_start", "start"),
         96: ("contrastChangeB3_start", "start"),
-        5: ("contrastTrial_start", "feedback"),  # on the screen from here; the first of a block follows no target
+        5: ("contrastTrial_start", "feedback"),  # feedback on the trial before; the first of a block gives none
         8: ("left_target", "stimulus_onset"),  # the contrast begins to ramp, over 1.6 s
         9: ("right_target", "stimulus_onset"),
         12: ("left_buttonPress", "press_left"),
@@ -68,27 +69,27 @@ EVENTS: dict[str, dict[int, tuple[str, str | None]]] = {
         **{100 + k: ("video_stop", "stop") for k in range(1, 5)},  # DespicableMe, ThePresent
     },
 }
-# These start a task: no other task has their numbers.
+# Numbers that start a task; no other task uses them.
 STARTS = {90: "RestingState", 91: "seqLearning", 92: "symbolSearch", 93: "surroundSupp", 97: "surroundSupp"}
 STARTS |= dict.fromkeys((94, 95, 96), "contrastChangeDetection") | dict.fromkeys((81, 82, 83, 84), "movies")
 NUMBER = {value: number for events in EVENTS.values() for number, (value, _) in events.items()}
 NO_EVENTS = (
     *("n/a", ""),
     "9999",  # the presentation computer's greeting
-    "break cnt",  # the amplifier's own, mostly between tasks
-    "boundary",  # EEGLAB's mark of a discontinuity, which is kept as a break
-    *("IBEG", "IEND"),  # the amplifier measures impedances
-    *("net", "SPIK"),  # the amplifier's own
+    "break cnt",  # a message of the amplifier, mostly between tasks
+    "boundary",  # EEGLAB's mark of a discontinuity; kept among the breaks
+    *("IBEG", "IEND"),  # begin and end of the amplifier's impedance measurement
+    *("net", "SPIK"),  # messages of the amplifier
 )
 
 
 def classify(values: list[str]) -> tuple[list[tuple[int, int, int]], Counter, Counter]:
     """The events among the values of one table, in file order.
 
-    Returns (row, kind, task) of each, the last two as indices of KINDS and TASKS; counts of the values that are left
-    out; and counts of values that no task has. Left out are values 'before_any_task' (nothing before them in the
-    file, or after the last stop, says of which task they are), 'of_another_task' (their number has no meaning in the
-    task that was started last) and 'of_no_kind'.
+    Returns (row, kind, task) of each event, with the indices of its kind in KINDS and of its task in TASKS; counts of
+    the values that are left out, by reason; and counts of the values that no task has. The reasons are
+    'before_any_task' (no task has started in the file, or none since the last stop), 'of_another_task' (the number
+    has no meaning in the task that started last) and 'of_no_kind' (the kind is None).
     """
     events, left_out, unknown = [], Counter(), Counter()
     task, after_target = None, False
@@ -121,7 +122,7 @@ def classify(values: list[str]) -> tuple[list[tuple[int, int, int]], Counter, Co
 
 
 def count_kinds(events: Iterable[tuple]) -> dict[str, Counter]:
-    """How many events of each kind are in each task; each event ends with its kind and task."""
+    """Number of events of each kind in each task; the last two items of an event are its kind and task."""
     counts = defaultdict(Counter)
     for *_, kind, task in events:
         counts[TASKS[task]][KINDS[kind]] += 1

@@ -1,4 +1,4 @@
-"""Event tables as they really are, and the trials of contrast change detection."""
+"""Reading event tables of any quality, and the trials of contrast change detection."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ KNOWN = {*event_kinds.NUMBER, *event_kinds.NO_EVENTS}
 MISSING = ("n/a", "", "nan", "na")
 LOWEST_HZ, HIGHEST_HZ = 50, 20_000  # sampling rates of EEG; onsets in samples or milliseconds make others
 TOLERANCE_S = 0.05  # between onset and sample, which agree exactly in HBN-EEG
-FAST = 1.463  # times quicker are all intervals of about one block in twenty
+FAST = 1.463  # factor by which all intervals are shorter in about one block of twenty
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Trial:
 def read_events(path: Path | str, duration_s: float = math.inf, gaps_s: Gaps = ()) -> list[Event]:
     """Events of a table (see parse_events).
 
-    UnusableRecording 'events_missing' where there is none, 'pointer' where there is only a placeholder of it.
+    UnusableRecording 'events_missing' if the table does not exist, 'pointer' if it is only a placeholder.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -154,7 +154,7 @@ def _sampled_s(onset_s: np.ndarray, sample: np.ndarray, both: np.ndarray, gaps_s
 
 
 def _warn_of_pauses(onset_s: np.ndarray, path: Path | str, duration_s: float, gaps_s: Gaps) -> None:
-    """Say so where the onsets (N,) would fit a recording without its pauses, too."""
+    """Warn if the onsets (N,) would also fit the recording without its pauses."""
     recorded_s = duration_s - sum(end - begin for begin, end in gaps_s)
     is_later = (onset_s > recorded_s + TOLERANCE_S) & (onset_s <= duration_s)
     if is_later.any() or not (onset_s > gaps_s[0][0]).any():
@@ -169,7 +169,7 @@ def _warn_of_pauses(onset_s: np.ndarray, path: Path | str, duration_s: float, ga
 
 
 def _number(text: str) -> float:
-    """NaN for what is no finite number."""
+    """The number in a cell; NaN for anything but a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -228,7 +228,7 @@ def _targets(rows: list[Event]) -> int:
 def _block_trials(rows: list[Event], last_s: float, dropped: Counter) -> list[Trial]:
     starts = [i for i, event in enumerate(rows) if event.value == "contrastTrial_start"]
     dropped["no_trial_start"] += _targets(rows[: starts[0] if starts else len(rows)])
-    found = []
+    candidates = []
     for number, (begin, end) in enumerate(pairwise([*starts, len(rows)])):
         targets = [i for i in range(begin, end) if rows[i].value in TARGETS]
         if len(targets) > 1:
@@ -236,10 +236,10 @@ def _block_trials(rows: list[Event], last_s: float, dropped: Counter) -> list[Tr
         elif any(math.isnan(row.onset_s) for row in rows[begin:end]):
             dropped["no_onset"] += len(targets)
         elif targets:
-            found.append((number, begin, targets[0], end))
-    fast = _is_fast([rows[target].onset_s - rows[begin].onset_s for _, begin, target, _ in found])
+            candidates.append((number, begin, targets[0], end))
+    fast = _is_fast([rows[target].onset_s - rows[begin].onset_s for _, begin, target, _ in candidates])
     trials = []
-    for number, begin, target, end in found:
+    for number, begin, target, end in candidates:
         presses = [row for row in rows[target + 1 : end] if row.value.endswith("_buttonPress")]
         outcome = {"smiley_face": "correct", "sad_face": "wrong"}.get(presses[0].feedback) if presses else "miss"
         until_s = rows[target].onset_s + RESPONSE_WINDOW_S
@@ -269,7 +269,7 @@ def _block_trials(rows: list[Event], last_s: float, dropped: Counter) -> list[Tr
 
 
 def _is_fast(foreperiods_s: list[float]) -> bool:
-    """Whether the foreperiods are nearer to those of a fast block, most of them (some are odd in real files)."""
+    """Whether most foreperiods are nearer to those of a fast block. (A few are odd in real files.)"""
     if not foreperiods_s:
         return False
     at_speed_s = [np.abs(np.array(foreperiods_s)[:, None] - FOREPERIODS_S / speed).min(axis=1) for speed in (1, FAST)]

@@ -1,4 +1,4 @@
-"""What the headers of recordings (.set, .bdf) say, and whether their files are as long, without reading samples."""
+"""Reading the headers of recordings (.set, .bdf), and comparing them with the lengths of files, without samples."""
 
 import re
 import struct
@@ -11,10 +11,10 @@ import numpy as np
 from hbn.data.absent import why_absent
 from hbn.data.bids import UnusableRecording
 
-MATLAB_BYTES = 128  # of the header of a MATLAB file
-VARIABLES = (14, 15)  # kinds of what a MATLAB 5 file holds: miMATRIX, miCOMPRESSED
-SMALL_BYTES = 1 << 20  # a .set that is smaller may hold only the header, beside an .fdt
-BDF_BYTES = 256  # of the header of the file, and of that of each signal
+MATLAB_BYTES = 128  # in the header of a MATLAB file
+VARIABLES = (14, 15)  # kinds of variables in a MATLAB 5 file: miMATRIX, miCOMPRESSED
+SMALL_BYTES = 1 << 20  # a smaller .set may hold only the header of an .fdt
+BDF_BYTES = 256  # in the header of a file, and in the header of each signal
 BDF_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # label, transducer, unit, limits (4), filters, samples, reserved
 
 
@@ -23,7 +23,7 @@ class BdfHeader:
     """The header of a BDF file: https://www.biosemi.com/faq/file_format.htm."""
 
     n_bytes: int  # of the header
-    n_records: int  # whole ones that are there
+    n_records: int  # complete records in the file
     record_s: float
     is_discontinuous: bool
     fields: list[list[bytes]]  # of BDF_FIELDS, for each signal
@@ -31,7 +31,7 @@ class BdfHeader:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a .set is of MATLAB 7.3; UnusableRecording for no MATLAB file, and for one that was cut."""
+    """Whether a .set is a MATLAB 7.3 file; UnusableRecording for a file that is not of MATLAB or was cut."""
     n_bytes, at = path.stat().st_size, MATLAB_BYTES
     with open(path, "rb") as file:
         head = file.read(MATLAB_BYTES)
@@ -82,7 +82,7 @@ def count(path: Path, header: dict[str, Any], key: str) -> int:
 
 
 def find_fdt(path: Path, header: dict[str, Any]) -> Path:
-    """The .fdt that the header of a .set names, or that was renamed with it; it is as long as the header says."""
+    """The .fdt that the header of a .set names or that has the name of the .set; its length fits the header."""
     name, own = re.split(r"[/\\]", header["data"])[-1], path.with_suffix(".fdt")
     place = next((place for place in (path.with_name(name), own) if place.exists() or place.is_symlink()), None)
     if place is None:
@@ -96,7 +96,7 @@ def find_fdt(path: Path, header: dict[str, Any]) -> Path:
 
 
 def read_bdf_header(path: Path) -> BdfHeader:
-    """The header of a BDF file, whose records of samples are as many as it says, or whole where it says -1."""
+    """The header of a BDF file. The number of records must fit the header or, where that says -1, be whole."""
     with open(path, "rb") as file:
         head = file.read(BDF_BYTES)
         if not head.startswith(b"\xffBIOSEMI"):
@@ -123,7 +123,7 @@ def read_bdf_header(path: Path) -> BdfHeader:
 
 
 def refuse_absent(path: Path) -> None:
-    """UnusableRecording for a file that is not there, or whose content is not."""
+    """UnusableRecording for a file that does not exist or whose content is absent."""
     if not (path.exists() or path.is_symlink()):
         raise UnusableRecording("unreadable", f"{path} does not exist")
     if reason := why_absent(path, path.parent):

@@ -1,7 +1,7 @@
-"""What fetch writes beside the files of a release: which they are, who was chosen, what the data is.
+"""The tables that fetch writes beside a release: its files, its chosen participants and the label of the data.
 
-The label ('simulated', or the data set's own name) follows from the files alone, not from where they were: so the same
-bytes from another address change nothing but metrics/fetch/<release>.json, which names the address.
+The label ('simulated', or the name of the data set) depends on the files alone, not on their address. The same bytes
+from another address change only metrics/fetch/<release>.json, which names the address.
 """
 
 import logging
@@ -14,12 +14,12 @@ from hbn.files import HbnError, existing, read_json, read_tsv, write_json, write
 log = logging.getLogger(__name__)
 MANIFEST, SELECTION, SOURCE = "manifest.tsv", "selection.tsv", "source.json"
 OWN_FILES = (MANIFEST, SELECTION, SOURCE, ".bidsignore")
-SIMULATOR = "hbn simulator"  # as dataset_description.json names what generated the data
+SIMULATOR = "hbn simulator"  # the name in GeneratedBy of a simulated dataset_description.json
 UNNAMED = "unnamed data set"
 
 
 def write_manifest(root: Path, files: list[dict], selection: list[dict]) -> None:
-    """Write the tables (rows with path, bytes and md5; rows with participant_id, chosen and reason) and the label."""
+    """Write manifest.tsv (path, bytes, md5), selection.tsv (participant_id, chosen, reason) and the label."""
     write_tsv(root / MANIFEST, sorted(files, key=lambda row: row["path"]), ["path", "bytes", "md5"])
     write_tsv(root / SELECTION, selection, ["participant_id", "chosen", "reason"])
     write_label(root, label_of(root / "dataset_description.json"))
@@ -27,25 +27,25 @@ def write_manifest(root: Path, files: list[dict], selection: list[dict]) -> None
 
 
 def read_manifest(root: Path, made_by: str) -> dict[str, str]:
-    """MD5 of every file of a release by path."""
+    """The MD5 of every file of a release, by path."""
     return {str(row["path"]): str(row["md5"]) for row in read_tsv(existing(root / MANIFEST, made_by))}
 
 
 def label_of(description: Path) -> str:
-    """What a data set is called, by its dataset_description.json."""
+    """The label of a data set, from its dataset_description.json."""
     try:
         about = read_json(description)
     except HbnError as error:
         log.warning("metrics will name the data %r: %s", UNNAMED, error)
         return UNNAMED
     makers = about.get("GeneratedBy")
-    if isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == SIMULATOR for one in makers):
+    if isinstance(makers, list) and any(isinstance(maker, dict) and maker.get("Name") == SIMULATOR for maker in makers):
         return "simulated"
     return " ".join(str(about.get("Name") or "").split()) or UNNAMED
 
 
 def write_label(folder: Path, label: str) -> None:
-    """Write the label; it is carried from release to windows to data set."""
+    """Write the label into a folder; each stage copies it from its input to its output."""
     write_json(folder / SOURCE, {"source": label})
 
 
@@ -55,19 +55,19 @@ def read_label(folder: Path, made_by: str) -> str:
 
 
 def join_labels(labels: Iterable[str]) -> str:
-    """One label for data of several releases: each that differs, in order."""
+    """One label for data of several releases: the distinct labels, in order."""
     return "; ".join(dict.fromkeys(labels))
 
 
 def signal_md5s(manifest: dict[str, str]) -> dict[str, dict[str, str]]:
-    """For each recording, by its path up to the last underscore, the MD5 by path of what may decide its signal.
+    """The MD5 by path of the files that may decide a recording's signal, by its path without suffix.
 
-    These are all files of the recording but its events: a .set may hold its samples in an .fdt, a channels.tsv may
-    hold the units. What was made of a recording is made again when one of them changes.
+    These are all files of the recording except its events: an .fdt may hold the samples of a .set, and a channels.tsv
+    may hold the units. A recording is preprocessed again when one of them changes.
     """
-    found = defaultdict(dict)
+    by_recording = defaultdict(dict)
     for path, md5 in manifest.items():
         recording, _, kind = path.rpartition("_")
         if not kind.startswith("events."):
-            found[recording][path] = md5
-    return found
+            by_recording[recording][path] = md5
+    return by_recording

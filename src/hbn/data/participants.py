@@ -1,4 +1,4 @@
-"""participants.tsv as people write it: who the participants are, and what in the table was not understood."""
+"""Reading participants.tsv as people write it: the participants, and remarks on cells that were not understood."""
 
 import math
 import re
@@ -11,10 +11,11 @@ from typing import TypeVar
 from hbn.data.bids import FACTORS
 from hbn.files import HbnError, read_tsv
 
-PLAIN = re.compile(r"[FM]|[+-]?[0-9.]+([eE][+-]?[0-9]+)?")  # as HBN writes sexes and numbers
+# How HBN writes sexes and numbers. Other spellings get a remark.
+PLAIN = re.compile(r"[FM]|[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 OLDEST_YEARS = 120
-AT_MOST_NAMED = 3  # participants in one remark
+AT_MOST_NAMED = 3  # participants named in one remark
 Value = TypeVar("Value", str, float)
 
 
@@ -26,11 +27,11 @@ class Participant:
     release: str
     sex: str | None  # 'F' or 'M'
     age_years: float | None
-    factors: dict[str, float] | None  # all four, or none (participants aged 18 and over)
+    factors: dict[str, float] | None  # all four, or None (participants aged 18 and over have none)
 
 
 def read_participants(root: Path | str, release: str, used: Iterable[str] | None = None) -> list[Participant]:
-    """The participants in `used`, or all, of <root>/participants.tsv, in file order (see parse_participants)."""
+    """The participants of <root>/participants.tsv in file order, only those in `used` if given."""
     path = Path(root) / "participants.tsv"
     table = read_tsv(path)
     used = set(participant_ids(table, str(path))) - {""} if used is None else used
@@ -40,10 +41,10 @@ def read_participants(root: Path | str, release: str, used: Iterable[str] | None
 def parse_participants(
     table: Sequence[Mapping[str, str | None]], where: str, release: str, used: Iterable[str]
 ) -> tuple[list[Participant], list[str]]:
-    """Participants in `used` of a table, in its order, and remarks on what was not plain about them.
+    """The participants of a table that are in `used`, in its order, and remarks on cells of theirs that are unusual.
 
-    Nothing is said of the others. A cell that is not understood is unknown; a participant with some factors only
-    has none. Raises HbnError without a column participant_id, and for an id that stands twice.
+    A cell that is not understood counts as unknown. A participant who lacks a factor has no factors. Raises HbnError
+    for a table without a column participant_id and for an id that stands twice.
     """
     used, rows, remarks = set(used), {}, defaultdict(list)
     for name, row in zip(participant_ids(table, where), map(_tidy, table), strict=True):
@@ -61,11 +62,11 @@ def parse_participants(
             remarks[column, text, value].append(row["participant_id"])
         return value
 
-    found = []
+    participants = []
     for name, row in rows.items():
         factors = {factor: understood(row, factor, _number) for factor in FACTORS}
         known = {factor: value for factor, value in factors.items() if value is not None}
-        found.append(
+        participants.append(
             Participant(
                 participant_id=name,
                 release=release,
@@ -74,17 +75,17 @@ def parse_participants(
                 factors=known if len(known) == len(factors) else None,
             )
         )
-    said = [f"{where} has no column {column}: it counts as unknown for everyone" for column in absent]
+    remark_lines = [f"{where} has no column {column}: it counts as unknown for everyone" for column in absent]
     for (column, text, value), names in remarks.items():
         more = f" and {len(names) - AT_MOST_NAMED} more" if len(names) > AT_MOST_NAMED else ""
         people = f"{', '.join(names[:AT_MOST_NAMED])}{more}"
         taken = "not understood and counts as unknown" if value is None else f"taken for {value}"
-        said.append(f"{where}, column {column}: {text!r} of {people} is {taken}")
-    return found, said
+        remark_lines.append(f"{where}, column {column}: {text!r} of {people} is {taken}")
+    return participants, remark_lines
 
 
 def participant_ids(table: Sequence[Mapping[str, str | None]], where: str) -> list[str]:
-    """The id of each row, which may be empty; HbnError without a column of them."""
+    """The id of each row, which may be empty; HbnError for a table without a column participant_id."""
     rows = list(map(_tidy, table))
     if rows and "participant_id" not in rows[0]:
         raise HbnError(f"{where} has no column participant_id; it has {', '.join(rows[0])}")
@@ -92,7 +93,7 @@ def participant_ids(table: Sequence[Mapping[str, str | None]], where: str) -> li
 
 
 def _tidy(row: Mapping[str, str | None]) -> dict[str, str]:
-    """Cells without blanks around them, by the column's name in lower case; those of a short row are empty."""
+    """Cells without surrounding blanks, by column name in lower case; missing cells of a short row are empty."""
     return {name.strip().lower(): (cell or "").strip() for name, cell in row.items() if name is not None}
 
 
@@ -102,7 +103,7 @@ def _age_years(text: str) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    """The number that a cell plainly is; a decimal comma is one."""
+    """The number in a cell, with a decimal point or comma; None for any other text."""
     if not re.fullmatch(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", text):
         return None
     value = float(text.replace(",", "."))

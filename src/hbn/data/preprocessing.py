@@ -1,9 +1,9 @@
-"""One recording through the signal path to its two files, and what the files of a release say together.
+"""From one recording to its two preprocessed files, and statistics of all such files of a release.
 
-<stem>_eeg.npy holds float16 (T, C), row by row. <stem>_eeg.json holds sfreq_hz, scale_uv (of its numbers), samples,
-bad_channels (reason by name), dead_samples ([first sample, first one after it] of each stretch that no window and no
-trial may touch), gaps_s ([begin, end] of each pause of the recording), mapped_channels (label in the file -> channel,
-or why it is not used), and the spectra.
+<stem>_eeg.npy holds float16 (T, C), row by row. <stem>_eeg.json holds sfreq_hz, scale_uv (microvolts of the number 1),
+samples, bad_channels (reason by name), dead_samples ([first sample, first sample after it] of each stretch that no
+window and no trial may touch), gaps_s ([begin, end] of each pause of the recording), mapped_channels (label in the
+file -> channel, or why it is not used), and the spectra.
 """
 
 import logging
@@ -22,15 +22,15 @@ from hbn.files import Store, read_json, write_json
 
 log = logging.getLogger(__name__)
 SPECTRUM_HZ = range(1, 71)
-SMALLEST_DB = -60.0  # in a plot: beyond the filters there is nothing but rounding
-# What decides a recording's files: where it changes, what the scratch store holds is made anew.
+SMALLEST_DB = -60.0  # in a plot; outside the filters' band, lower power is only rounding error
+# The code that decides a recording's files. If it changes, files in the scratch store are not used again.
 MODULES = ("data.absent", "data.bids", "data.cleaning", "data.headers", "data.preprocessing", "data.signals")
 
 
 def process(
     recording: Recording, path: Path, source_md5: str, target: Path, p, scratch: Store, key: str
 ) -> UnusableRecording | None:
-    """Make one recording's two files, from the scratch store if it was made before; or say why not."""
+    """Make one recording's two files, or link them from the scratch store; the error if it cannot be used."""
     out = target / recording.participant_id / f"{recording.stem}_eeg.npy"
     side = out.with_suffix(".json")
     if scratch.fetch(f"{key}.npy", out) and scratch.fetch(f"{key}.json", side):
@@ -54,9 +54,9 @@ def process(
 def prepare(recorded: Signal, p) -> tuple[np.ndarray, dict]:
     """A cleaned recording as float16 (T, C) in units of scale_uv, and the facts about it.
 
-    float16 keeps 11 bits: a rounding error of at most 0.05 % of each sample, far below the noise of
-    EEG. The unit is a power of two, 1/64 uV unless the recording's range needs a larger one, so
-    that scaling is exact. Raises UnusableRecording as clean does.
+    float16 keeps 11 bits: the rounding error is at most 0.05 % of each sample, far below the noise of
+    EEG. scale_uv is a power of two, so that scaling is exact: 1/64 uV, or more if the recording's range needs
+    it. Raises UnusableRecording as clean does.
     """
     data_uv, bads, dead = clean(recorded.data_uv, recorded.sfreq_hz, p.sfreq_hz, p, recorded.gaps)
     before_hz, before_db = power_db(recorded.data_uv, recorded.sfreq_hz)
@@ -79,23 +79,23 @@ def prepare(recorded: Signal, p) -> tuple[np.ndarray, dict]:
 
 
 def read_facts(target: Path) -> list[dict]:
-    """What stands beside each recording of a release, in order."""
+    """The _eeg.json of each preprocessed recording of a release, sorted by path."""
     return [read_json(path) for path in sorted(target.glob("sub-*/*_eeg.json"))]
 
 
 def counts(tasks: Sequence[str], rejected: list[dict], facts: list[dict]) -> dict:
-    """What was kept of recordings (the task of each), and what was rejected (rows with task and reason)."""
+    """Counts for the metrics, from the task of each recording, rejected rows (task, reason) and facts of the rest."""
     by_task = Counter(tasks)
-    dead_s = [sum(b - a for a, b in one["dead_samples"]) / one["sfreq_hz"] for one in facts]
+    dead_s = [sum(b - a for a, b in recording["dead_samples"]) / recording["sfreq_hz"] for recording in facts]
     return {
         "recordings": dict(by_task),
         "rejected": {task: dict(Counter(row["reason"] for row in rejected if row["task"] == task)) for task in by_task},
-        "hours": sum(one["samples"] / one["sfreq_hz"] for one in facts) / 3600,
-        "bad_channels_per_recording": float(np.mean([len(one["bad_channels"]) for one in facts])),
+        "hours": sum(recording["samples"] / recording["sfreq_hz"] for recording in facts) / 3600,
+        "bad_channels_per_recording": float(np.mean([len(recording["bad_channels"]) for recording in facts])),
         "dead_s": sum(dead_s),
         "recordings_with_dead_stretches": sum(seconds > 0 for seconds in dead_s),
-        "recordings_with_mapped_channels": sum(bool(one["mapped_channels"]) for one in facts),
-        "bad_channels": dict(Counter(kind for one in facts for kind in one["bad_channels"].values())),
+        "recordings_with_mapped_channels": sum(bool(recording["mapped_channels"]) for recording in facts),
+        "bad_channels": dict(Counter(kind for recording in facts for kind in recording["bad_channels"].values())),
     }
 
 
@@ -105,7 +105,9 @@ def median_spectrum(facts: list[dict]) -> list[dict]:
     for hz in SPECTRUM_HZ:
         row = {"frequency_hz": hz}
         for stage in ("before", "after"):
-            levels = [level for one in facts if (level := one[f"spectrum_{stage}_db"].get(str(hz))) is not None]
+            levels = [
+                level for recording in facts if (level := recording[f"spectrum_{stage}_db"].get(str(hz))) is not None
+            ]
             row[f"{stage}_db"] = max(float(np.median(levels)), SMALLEST_DB) if levels else None
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""Products of releases that are no longer listed, which DVC keeps when a stage of the matrix is gone."""
+"""Removal of releases that data.releases no longer lists: DVC keeps the outputs of a matrix stage that is gone."""
 
 import logging
 import shutil
@@ -7,8 +7,8 @@ from pathlib import Path
 from hbn.data.manifest import MANIFEST
 
 log = logging.getLogger(__name__)
-# Products of the stages before for a release: folder, what follows the release in the name, and what only a product of
-# this pipeline holds (a file of a folder, a word of a file).
+# The products of earlier stages for a release: parent folder, ending of the name after the release, and the sign of a
+# product of this pipeline (a file inside a folder, a word inside a file).
 PRODUCTS = [
     ("data/raw", "", MANIFEST),
     ("data/preprocessed", "", "rejected.tsv"),
@@ -19,7 +19,7 @@ PRODUCTS = [
 
 
 def prune(releases: list[str]) -> None:
-    """Remove the products of releases that are not listed; whatever is no product of this pipeline stays."""
+    """Remove the products of releases that are not listed; keep everything that this pipeline did not make."""
     for folder, ending, content in PRODUCTS:
         for path in sorted(Path(folder).glob(f"[!.]*{ending}")):
             if path.name.removesuffix(ending) in releases:

@@ -1,4 +1,4 @@
-"""The tables of one release: recordings, windows, events, breaks and trials, and counts of what is not in them."""
+"""The tables of one release (recordings, windows, events, breaks, trials), and counts of what was left out."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ TRIAL_COLUMNS = [
 
 @dataclass
 class ReleaseTables:
-    """The tables of a release, and counts of what is not in them."""
+    """The tables of a release, and counts of what was left out of them."""
 
     recordings: list[dict] = field(default_factory=list)
     trials: list[dict] = field(default_factory=list)
@@ -80,7 +80,7 @@ class ReleaseTables:
                 self.trials.append({**trial, **row, "start_sample": start})
 
     def write(self, target: Path) -> None:
-        """Write all tables but that of the participants."""
+        """Write all tables except that of the participants."""
         write_csv(target / "recordings.csv", self.recordings, RECORDING_COLUMNS)
         write_csv(target / "trials.csv", self.trials, TRIAL_COLUMNS)
         save_array(target / "windows.npy", np.array(self.windows, dtype=np.int64).reshape(-1, 2))
@@ -88,7 +88,7 @@ class ReleaseTables:
         save_array(target / "breaks.npy", np.array(self.breaks, dtype=np.int32).reshape(-1, 3))
 
     def counts(self) -> dict:
-        """What the tables hold, and what was left out for which reason."""
+        """Counts of what the tables hold, and of what was left out by reason."""
         dropped = self.dropped_trials
         return {
             "recordings": Counter(row["task"] for row in self.recordings),

@@ -25,8 +25,8 @@ from hbn.data.headers import (
 )
 from hbn.files import HbnError, read_tsv
 
-RATE_TOLERANCE_HZ = 1e-3  # a rate computed from a sampling interval is this close to the whole number it stands for
-CHECKED_SAMPLES = 2000  # of a recording without Cz
+RATE_TOLERANCE_HZ = 1e-3  # tolerance within which a rate that was computed from a sampling interval is rounded
+CHECKED_SAMPLES = 2000  # read of a recording without Cz, to detect an average reference
 LARGEST_UV = 1e12  # a larger sample is no voltage, and sums of its square may be infinite
 MAX_GAPS_S = 1200.0  # of missing time in a recording, which takes memory as samples do
 REFERENCE_NAMES = {"CZ", "E129", "VREF", "VERTEXREFERENCE"}  # of the electrode at the vertex, in capitals
@@ -58,7 +58,7 @@ class Signal:
 def read_signal(path: Path | str) -> Signal:
     """Read a .set or .bdf recording.
 
-    Events in the file are not read (the events table counts). Missing time of a discontinuous BDF+ is filled by the
+    Events in the file are not read, because the events table counts. Missing time of a discontinuous BDF+ holds the
     last value. Raises UnusableRecording: 'pointer' (the content is not there), 'epochs', 'unreadable' (damaged, or a
     header that does not fit the samples), 'units', 'channels' (not those of the net) or 'not_finite'.
     """
@@ -83,7 +83,7 @@ def read_signal(path: Path | str) -> Signal:
 
 
 def problem_of(path: Path) -> str:
-    """Why read_signal would refuse a file, as far as its header shows it; empty where nothing is seen.
+    """Why read_signal would refuse a file, as far as its header shows it; empty if the header shows no reason.
 
     Of a large .set only the beginning of each variable is read.
     """
@@ -102,7 +102,7 @@ def problem_of(path: Path) -> str:
 
 @contextmanager
 def _refusing(path: Path) -> Generator[None]:
-    """UnusableRecording for a file that is not there, and for whatever its reader raises."""
+    """Raise UnusableRecording for an absent file, and for any error of its reader."""
     refuse_absent(path)
     try:
         yield
@@ -156,7 +156,7 @@ def match_channels(labels: list[str], name: str) -> tuple[list[int | None], dict
 
 
 def microvolts(unit: bytes | str) -> float | None:
-    """How many microvolts a unit of voltage is; None for one that is not known or could mean two.
+    """Microvolts per unit of voltage; None for a unit that is unknown or ambiguous.
 
     The sign of micro may be U+00B5 or U+03BC, in Latin-1 or UTF-8. 'MV' may be millivolts or megavolts.
     """
@@ -175,7 +175,7 @@ def whole_rate(sfreq_hz: float) -> float:
 
 
 def _refuse_average(name: str, data_uv: np.ndarray) -> None:
-    """Refuse average-referenced channels (128, T) without Cz: what that was cannot be known."""
+    """Refuse average-referenced channels (128, T) without Cz, whose signal cannot be recovered."""
     few_uv = data_uv[:, :: max(1, data_uv.shape[1] // CHECKED_SAMPLES)].astype(float)
     few_uv -= few_uv.mean(axis=1, keepdims=True)
     if few_uv.any() and few_uv.mean(axis=0).std() < 1e-3 * few_uv.std():
@@ -236,7 +236,7 @@ def _set_layout(path: Path) -> tuple[list[str], float, np.ndarray | Path]:
 
 
 def _check_span(path: Path, header: dict[str, Any], n_samples: int, sfreq_hz: float) -> None:
-    """The header states the recording's span in s as well: a wrong rate shows in it."""
+    """Compare the span in s that the header states with samples and rate, which reveals a wrong rate."""
     span: list[Any] = [header.get(key) for key in ("xmin", "xmax")]
     if not all(isinstance(value, int | float) and np.isfinite(value) for value in span):
         return
@@ -305,7 +305,7 @@ def _short(label: str) -> str:
 
 
 def _bdf_scale(path: Path, i: int, label: str, fields: list[list[bytes]]) -> tuple[float, float]:
-    """Microvolts of one step of the converter, and of zero."""
+    """Microvolts of one step of the converter, and of its value 0."""
     low, high, digital_low, digital_high = (float(fields[k][i]) for k in (3, 4, 5, 6))
     is_scale = np.isfinite([low, high]).all() and high != low
     if not (is_scale and -(2**23) <= digital_low < digital_high <= 2**23):
@@ -333,7 +333,7 @@ def _unit_in_table(path: Path, label: str) -> str:
 
 
 def _record_begin_s(path: Path, annotations: bytes) -> float:
-    """When a record begins, which the first annotation of the first channel of annotations says."""
+    """When a record begins, from the first annotation of the first annotation channel."""
     text = annotations.split(b"\x14", 1)[0]
     try:
         begin_s = float(text)

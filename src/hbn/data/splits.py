@@ -1,4 +1,4 @@
-"""Which split a participant belongs to, decided by nothing but the id and the release."""
+"""The split of a participant, which depends only on the id and the release."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ def split_of(
 ) -> str:
     """'train', 'validation' or 'test' for a participant.
 
-    With `test_releases`, those releases are the test set and the others are divided by hash into
-    train and validation; without, the hash also draws the test set. Adding participants never
-    moves another one to a different split.
+    If `test_releases` names releases, these are the test set, and a hash of the id divides the others into
+    train and validation. If it is empty, the hash draws the test set as well. Adding participants never
+    moves another participant to a different split.
     """
     if release in test_releases:
         return "test"

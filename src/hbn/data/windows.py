@@ -1,8 +1,8 @@
 """The window cache: continuous float16 recordings on disk, windows as (recording, start) pairs.
 
 A recording is one .npy file, time-major (T, C), so that every window is one contiguous read and
-overlapping windows cost no space. Files are opened for each window: keeping a memory map of each would
-hold a file handle for every recording (1,024 are usual) and count every page once read as memory.
+overlapping windows cost no space. A file is opened for each window. Permanent memory maps would need a file
+handle for every recording (1,024 is a usual limit), and every page ever read would count as used memory.
 """
 
 from pathlib import Path
@@ -22,10 +22,10 @@ def samples(duration_s: float, sfreq_hz: float) -> int:
 
 
 def straddles(starts: np.ndarray, window_samples: int, breaks: list[tuple[int, int]]) -> np.ndarray:
-    """Which windows (N,) that begin at `starts` hold a discontinuity or a part of a stretch that is not usable.
+    """Mask (N,) of the windows, beginning at `starts`, that hold a discontinuity or part of an unusable stretch.
 
-    Each break is the first sample that is not usable and the first after it that is again; at a discontinuity both
-    are the first sample after it.
+    Each break is its first unusable sample and the first usable sample after it. At a discontinuity both are the
+    first sample after it.
     """
     within = np.zeros(len(starts), dtype=bool)
     for begin, end in breaks:
@@ -36,7 +36,7 @@ def straddles(starts: np.ndarray, window_samples: int, breaks: list[tuple[int, i
 def window_starts(
     n_samples: int, window_samples: int, stride_samples: int, breaks: list[tuple[int, int]]
 ) -> np.ndarray:
-    """Starts (N,) of all whole windows that hold nothing of `breaks` (see straddles)."""
+    """Starts (N,) of all complete windows that touch none of the `breaks` (see straddles)."""
     starts = np.arange(0, n_samples - window_samples + 1, stride_samples, dtype=np.int64)
     return starts[~straddles(starts, window_samples, breaks)]
 
@@ -74,7 +74,7 @@ class WindowCache:
                 raise HbnError(f"{path} ends before sample {start + len(window)}; run `dvc repro assemble`")
 
     def _layout(self, recording: int, n_channels: int) -> tuple[Path, int]:
-        """A recording's file and the byte where its first sample stands."""
+        """The file of a recording and the offset of its first sample in bytes."""
         if recording not in self._layouts:
             path = existing(self.path(recording), made_by="assemble")
             array = np.load(path, mmap_mode="r", allow_pickle=False)

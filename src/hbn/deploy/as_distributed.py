@@ -1,4 +1,4 @@
-"""Windows as the challenge's organisers have them: from their 100-Hz copies of recordings, bad channels included."""
+"""Windows as the challenge's organisers have them: from 100 Hz recordings, including bad channels."""
 
 import math
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ RAW = Path("data/raw")
 
 
 def contrast_windows(dataset: Dataset, windows: np.ndarray) -> np.ndarray:
-    """Rows of the windows (N, 2) of contrast change detection, which the challenge takes, in order of recordings."""
+    """Indices of the windows (N, 2) of contrast change detection, which the challenge uses, sorted by recording."""
     tasks = np.array([row["task"] for row in dataset.cache.recordings])
     rows = np.flatnonzero(tasks[windows[:, 0]] == "contrastChangeDetection")
     return rows[np.argsort(windows[rows, 0], kind="stable")]
@@ -31,8 +31,8 @@ def contrast_windows(dataset: Dataset, windows: np.ndarray) -> np.ndarray:
 def batches(dataset: Dataset, windows: np.ndarray, raw: Path = RAW) -> Iterator[np.ndarray]:
     """The windows (N, 2), sorted by recording, as float32 (B, C, 200) in microvolts at 100 Hz against Cz.
 
-    Each recording below `raw` is read as a whole. One at 100 Hz is taken as it is, as of the challenge's copies;
-    another one is filtered and resampled as the organisers make these.
+    Each recording below `raw` is read as a whole. A recording at 100 Hz is taken as it is, because the challenge's
+    copies have this rate. Any other recording is filtered and resampled as the organisers do for their copies.
     """
     files = {path.name: path for root in raw.iterdir() if root.is_dir() for _, path in bids.recordings(root)}
     numbers, first = np.unique(windows[:, 0], return_index=True)

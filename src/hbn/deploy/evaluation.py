@@ -1,4 +1,4 @@
-"""How a deployed variant is judged: its scores on the test participants beside those of PyTorch's FP32."""
+"""The verdict on a deployed variant: its scores on the test participants compared with those of PyTorch's FP32."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Runner = Callable[[np.ndarray], np.ndarray]  # (B, C, T) microvolts -> (B, K)
 
 @dataclass(frozen=True)
 class TestSet:
-    """What networks are scored on: P trials or participants, each with windows of its own."""
+    """The test set of a network: P trials or participants, each with its own windows."""
 
-    __test__ = False  # pytest collects classes of this name
+    __test__ = False  # pytest would collect a class whose name begins with Test
 
     participant: np.ndarray  # (P,)
     y: np.ndarray  # (P,) response times, NaN for none, or (P, 4) factors
     measures: dict[str, metrics.Score]  # of (y, outputs)
     windows: np.ndarray  # (N, 2)
-    owner: np.ndarray  # (N,) row of y that each window belongs to
+    owner: np.ndarray  # (N,) row of y to which each window belongs
 
     def outputs(self, runners: dict[str, Runner], dataset: Dataset) -> dict[str, np.ndarray]:
         """Outputs (P, K) of every runner, averaged over windows; each window is read once."""
@@ -39,7 +39,7 @@ class TestSet:
         return {name: self._mean(np.concatenate(parts)) for name, parts in batches.items()}
 
     def scores(self, output: np.ndarray) -> dict[str, float]:
-        """Every measure of outputs (P, K) that is defined."""
+        """The defined scores of outputs (P, K), by measure."""
         scores = {name: score(self.y, output) for name, score in self.measures.items()}
         return {name: value for name, value in scores.items() if value is not None}
 
@@ -75,7 +75,7 @@ def factor_test(dataset: Dataset) -> TestSet:
 
 
 def judge(test: TestSet, reference: np.ndarray, output: np.ndarray, max_score_drop: float, p) -> dict:
-    """Scores, losses against the reference outputs (P, K) with intervals over participants, and the verdict.
+    """The verdict, the scores, and their drops from those of the reference outputs (P, K), with intervals.
 
     `p` is the section scores.
     """
@@ -86,7 +86,7 @@ def judge(test: TestSet, reference: np.ndarray, output: np.ndarray, max_score_dr
     for name, score in test.measures.items():
         paired = metrics.difference(score)
         interval = metrics.with_interval(paired, test.participant, test.y, reference, output, **draws)
-        # Further digits are rounding errors of the arithmetic, which differ between machines.
+        # Further digits are rounding errors, which differ between machines.
         drops[name] = {bound: round(value, 5) for bound, value in interval.items()}
     lost = {name: drop["value"] for name, drop in drops.items() if drop}
     worst = max(lost, key=lost.__getitem__)

@@ -1,4 +1,4 @@
-"""From trained networks to ONNX files: export, fusion, narrower numbers.
+"""From trained networks to ONNX files: export, fusion, narrower number formats.
 
 Normalisation and clipping are part of the network, hence of every file; the input is (B, C, T) in
 microvolts at the dataset's rate.
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from hbn.deploy.runtime import INPUT, session
 from hbn.files import atomic
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # metadata by the exporter: the modules that a node comes from
-LARGE = 1024  # numbers; only constants above it are worth storing in half
+SCOPES = "pkg.torch.onnx.name_scopes"  # the exporter's metadata key for the modules from which a node comes
+LARGE = 1024  # numbers in a constant from which storing it as float16 saves space
 
 
 class _Cast(nn.Module):
@@ -53,12 +53,12 @@ def export(network: nn.Module, shape: tuple[int, int], dtype: torch.dtype = torc
             output_names=["output"],
             dynamic_shapes=({0: "batch"},),
         )
-    assert program is not None  # it is with dynamo
+    assert program is not None  # torch.onnx.export returns a program with dynamo=True
     return program.model_proto
 
 
 def fuse(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Constants folded and operators fused by ONNX Runtime, as far as that does not depend on the CPU."""
+    """The graph after ONNX Runtime folded constants and fused operators, as far as this does not depend on the CPU."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fused.onnx"
         level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -69,7 +69,7 @@ def fuse(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def half_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Large float32 constants stored as float16; they become float32 again when the file is loaded."""
+    """The graph with large float32 constants stored as float16; loading the file makes them float32 again."""
     graph = copy.deepcopy(graph)
     casts = []
     for constant in graph.graph.initializer:
@@ -89,10 +89,11 @@ def int8(
 ) -> onnx.ModelProto:
     """Matrix products of the encoder in INT8, weights per output channel.
 
-    With windows (N, C, T) for calibration, activations have fixed ranges that hold `percentile` of
-    the values seen (static), without they are measured at each call (dynamic). The spectrum of
-    the factors' network stays in floating point, for its bands differ by orders of magnitude, and
-    so do the small read-outs and the repair of bad channels. What is left in float32 is stored as float16.
+    With calibration windows (N, C, T), activations have fixed ranges that hold `percentile` percent of
+    the values (static). Without windows, the ranges are measured at each call (dynamic). The spectrum of
+    the factors' network stays in floating point, because its bands differ by orders of magnitude. The
+    small read-outs and the repair of bad channels stay in floating point, too. Remaining float32 constants
+    are stored as float16.
     """
     inside = {node.name for node in graph.graph.node if node.op_type == "MatMul" and "encoder" in _scopes(node)}
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -110,7 +111,7 @@ def int8(
         if calibration_uv is None:
             quantization.quantize_dynamic(folded, path, **settings)
         else:
-            # Products leave as float32, which is faster and more exact than rounding them again.
+            # The products' outputs stay float32, which is faster and more exact than quantising them again.
             options = {"CalibPercentile": percentile, "OpTypesToExcludeOutputQuantization": ["MatMul"]}
             quantization.quantize_static(
                 folded,

@@ -28,14 +28,14 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class RecordingPredictions:
-    """What the networks say about one recording."""
+    """The predictions for one recording."""
 
     path: Path
     problem: str | None  # why nothing is predicted, or why the event table is not used
     duration_s: float | None
     bad_channels: list[str]
     mapped_channels: dict[str, str]  # labels in the file that are not the net's own
-    rows: list[dict]  # COLUMNS; None where there is nothing to say
+    rows: list[dict]  # by COLUMNS; a missing key has no value
     has_trials: bool
     dropped_trials: dict[str, int]  # targets in the event table that are no trials, by reason
     factors: dict[str, float] | None  # mean over the windows that hold a signal
@@ -115,13 +115,13 @@ def predict_recording(path: Path, predictor: Predictor, p) -> RecordingPredictio
 
 
 def doubles_of(path: Path, paths: Collection[Path]) -> str:
-    """What is wrong where a recording is there in several files of `paths`, or nothing."""
+    """The problem of a recording that has several files in `paths`; else empty."""
     same = [path.with_suffix(suffix).name for suffix in bids.EEG_SUFFIXES if path.with_suffix(suffix) in paths]
     return f"one recording in {len(same)} files, {' and '.join(same)}; give one of them" if len(same) > 1 else ""
 
 
 def no_prediction(path: Path, problem: str) -> RecordingPredictions:
-    """What stands for a recording that cannot be used: one row that says why."""
+    """The result for a recording that cannot be used: one row with the reason."""
     rows = [{**_who(path), "not_used": problem}]
     return RecordingPredictions(path, problem, None, [], {}, rows, False, {}, None, 0)
 

@@ -32,19 +32,19 @@ def session(path: Path | str | bytes, threads: int, **options: object) -> ort.In
 
 
 def outputs(session: ort.InferenceSession, x_uv: np.ndarray) -> np.ndarray:
-    """What a network says about windows (B, C, T): (B, outputs)."""
+    """Outputs (B, K) of a network for windows (B, C, T)."""
     return np.asarray(session.run(None, {INPUT: x_uv})[0])
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the networks say about one window."""
+    """The predictions of both networks for one window."""
 
-    rt_s: float  # response time after the target, if there is a response
+    rt_s: float  # response time after the target, given a response
     rt_low_s: float  # its 80 % interval
     rt_high_s: float
     p_miss: float  # no response
-    p_correct: float  # the response is right, if there is one
+    p_correct: float  # the response is right, given a response
     factors: dict[str, float]
 
 
@@ -52,7 +52,7 @@ class Predictor:
     """Predictions from windows of EEG: load once, call often.
 
     Windows are (C, T) in microvolts, channels in the order of bids.CHANNELS, filtered and
-    average-referenced as by the stage preprocess. For response times they start `trial_offset_s`
+    average-referenced as in the stage preprocess. For response times, a window starts `trial_offset_s`
     after the target of a contrast change trial.
     """
 
@@ -86,7 +86,7 @@ class Predictor:
         ratio = Fraction(self.sfreq_hz / sfreq_hz).limit_denominator(10_000)
         if ratio != 1:
             x_uv = resample_poly(x_uv, ratio.numerator, ratio.denominator, axis=1, padtype="line")
-        missing = max(0, self.window_samples - x_uv.shape[1])  # a sample, where rates do not divide the window
+        missing = max(0, self.window_samples - x_uv.shape[1])  # a sample, if rates do not divide the window
         x_uv = np.pad(x_uv, ((0, 0), (0, missing)), mode="edge")[:, : self.window_samples]
         trial, factors = (output[0] for output in self.batch(x_uv[None]))
         return Prediction(*map(float, trial), dict(zip(FACTORS, map(float, factors), strict=True)))
@@ -96,6 +96,8 @@ class Predictor:
         x_uv = np.ascontiguousarray(x_uv, dtype=np.float32)
         trials, factors = (outputs(self._sessions[name], x_uv) for name in ("challenge1", "challenge2"))
         mass = trials[:, distribution.COLUMNS]
+        if not mass.shape[1]:
+            raise HbnError("models/deploy is of an earlier version of the network: run `dvc repro benchmark`")
         edges_s = distribution.bin_edges_s(self.trial_offset_s, self.window_s, mass.shape[1])
         low_s, high_s = distribution.central_interval(mass, edges_s, INTERVAL)
         return np.stack([trials[:, 0], low_s, high_s, trials[:, 1], trials[:, 2]], axis=1), factors

@@ -1,4 +1,4 @@
-"""The measurements of the stage benchmark: every variant beside the reference network, and the targets."""
+"""The measurements of the stage benchmark (every variant and the reference network), and their targets."""
 
 import logging
 from pathlib import Path
@@ -15,13 +15,14 @@ from hbn.networks.reference import SHAPE
 log = logging.getLogger(__name__)
 
 LARGEST_REFERENCE_BATCH = 16  # attention over 1000 samples takes 16 MB per window
+PROFILED_RUNS = 100
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 Rows = dict[str, dict[str, dict]]  # measurements by network and variant
 
 
 def measure(paths: dict[Key, Path], modules: dict[Key, nn.Module], p) -> tuple[Rows, dict, dict]:
-    """Measurements, microseconds by operator and latency percentiles, of ONNX files and PyTorch networks.
+    """Measure ONNX files and PyTorch networks: rows, microseconds by operator, latency percentiles in ms.
 
     `p` is the section benchmark. A file that this CPU cannot run is left out; metrics/quantize.json has the reason.
     """
@@ -38,7 +39,7 @@ def measure(paths: dict[Key, Path], modules: dict[Key, nn.Module], p) -> tuple[R
             continue
         many[key] = timing.onnx_call(runtime.session(path, CPUS))
         rows[key] = {"size_kb": path.stat().st_size / 1e3, "memory_mb": timing.memory_mb(path)}
-        operators[key] = timing.operators_us(path)
+        operators[key] = timing.operators_us(path, min(p.n_runs, PROFILED_RUNS))
     for (network, variant), module in modules.items():
         single[network, f"{variant}_1_thread"] = timing.torch_call(module, 1)
         many[network, variant] = timing.torch_call(module, CPUS)
@@ -85,10 +86,10 @@ def targets(rows: Rows, network: str, chosen: str | None, p) -> dict:
 
 
 def fastest_in_pytorch_ms(rows: dict[str, dict]) -> float:
-    """The smaller median latency, of one thread and of all."""
+    """The median latency of a PyTorch network, on one thread or on all, whichever is smaller."""
     return min(rows["pytorch"]["p50_ms"], rows["pytorch_1_thread"]["p50_ms"])
 
 
 def window_shape(encoder: Encoder) -> tuple[int, int]:
-    """Channels and samples of an encoder's input; at 500 Hz that of the reference."""
+    """Channels and samples of an encoder's input."""
     return encoder.n_channels, encoder.n_samples * encoder.step

@@ -1,6 +1,6 @@
 """Networks for the EEG Foundation Challenge (NeurIPS 2025): what its organisers import and call.
 
-hbn.deploy.challenge_zip puts this file into the zip, beside architecture.py and the weights. It can be imported only
+hbn.deploy.challenge_zip puts this file into the zip, beside architecture.py and the weights. It can only be imported
 there.
 """
 
@@ -11,15 +11,15 @@ from architecture import SFREQ_HZ, rebuild  # beside this file in the zip
 from torch import Tensor, nn
 
 OUTPUTS = {"challenge1": 0, "challenge2": 3}  # response time in s; externalizing
-SMALLEST_UV = 0.01  # rms over a window; recorded brains have more, in volts even artefacts have less
+SMALLEST_UV = 0.01  # rms over a window; EEG in microvolts is larger, and even artefacts in volts are smaller
 
 
 class OneOutput(nn.Module):
     """(B, 129, 200) at 100 Hz as recorded against Cz, 0.5-50 Hz -> (B, 1), one output of a network.
 
-    The average reference counts Cz, which is zero here, as in preprocessing. There is no low-pass:
+    The average reference includes Cz, which is zero here, as in preprocessing. No low-pass is needed:
     the filter of preprocessing falls to half only near 50 Hz, where these recordings end. Windows
-    may be in volts, as MNE reads files, or in microvolts: what would be too small is in volts.
+    may be in volts, as MNE reads files, or in microvolts. A window too small for microvolts is in volts.
     """
 
     def __init__(self, network: nn.Module, output: int):
@@ -34,11 +34,11 @@ class OneOutput(nn.Module):
 
 
 class Submission:
-    """What the organisers import and call.
+    """The class that the organisers import and call.
 
-    A network that was trained at 500 Hz is rebuilt at 100 Hz: its first step there is to keep every
-    5th sample, and every 5th sample of a band-limited upsampling from 100 Hz is the original sample,
-    so no resampling is exactly the same and its weights fit as they are.
+    A network that was trained at 500 Hz is rebuilt at 100 Hz with the same weights. At 500 Hz it first keeps every
+    5th sample. Every 5th sample of a band-limited upsampling from 100 Hz is the original sample, so
+    leaving out both steps gives exactly the same input.
     """
 
     def __init__(self, SFREQ, DEVICE):

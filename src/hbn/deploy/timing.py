@@ -1,6 +1,6 @@
 """Latency, throughput, memory and operators of networks on this machine.
 
-Wall-clock times differ from run to run, so what this module measures never goes into an output of a stage.
+Wall-clock times differ from run to run, so the measurements of this module never go into an output of a stage.
 """
 
 import json
@@ -53,17 +53,17 @@ def latencies_ms(
     n_runs: int,
     warmup_runs: int,
 ) -> dict[Key, np.ndarray]:
-    """Times (<= n_runs,) of single windows; the networks take turns in rounds of at most 0.5 s each.
+    """Times (<= n_runs,) in ms of single windows. The networks take turns of at most 0.5 s each.
 
-    `shapes` holds the window (C, T) of each network. Taking turns lets a busy moment of the machine meet all
-    networks alike.
+    `shapes` holds the window (C, T) of each network. Taking turns spreads a busy moment of the machine over all
+    networks.
     """
-    times = {key: [] for key in (*one_thread, *all_threads)}
+    times, n_rounds = {key: [] for key in (*one_thread, *all_threads)}, max(1, min(ROUNDS, n_runs // 5))
 
     def turn(key: Key, call: Call, n_warmup: int) -> None:
         x_uv = noise_uv(1, shapes[key[0]])
         end = time.perf_counter() + 0.5
-        for run_number in range(n_warmup + -(-n_runs // ROUNDS)):
+        for run_number in range(n_warmup + -(-n_runs // n_rounds)):
             begin = time.perf_counter()
             call(x_uv)
             now = time.perf_counter()
@@ -72,8 +72,8 @@ def latencies_ms(
                 if now > end:
                     break
 
-    for number in range(ROUNDS):
-        n_warmup = warmup_runs if number == 0 else 3  # caches are cold after the turns of the others
+    for number in range(n_rounds):
+        n_warmup = warmup_runs if number == 0 else 3  # caches are cold after the turns of other networks
         for key, call in all_threads.items():
             turn(key, call, n_warmup)
         with one_cpu():
@@ -84,7 +84,7 @@ def latencies_ms(
 
 @contextmanager
 def one_cpu() -> Generator[None]:
-    """Keep this thread on one CPU, where the system allows it (Linux)."""
+    """Pin this thread to one CPU, if the system allows it (Linux)."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -97,7 +97,7 @@ def one_cpu() -> Generator[None]:
 
 
 def windows_per_s(call: Call, shape: tuple[int, int], batch_size: int, duration_s: float = 0.5) -> float:
-    """Throughput in batches of windows (C, T), over at least two batches and `duration_s`."""
+    """Throughput on batches of windows (C, T), measured over at least two batches and at least `duration_s`."""
     x_uv = noise_uv(batch_size, shape)
     call(x_uv)
     n, begin = 0, time.perf_counter()
@@ -108,7 +108,7 @@ def windows_per_s(call: Call, shape: tuple[int, int], batch_size: int, duration_
 
 
 def memory_mb(path: Path) -> float | None:
-    """Growth of a fresh process's peak memory by loading a file and running one window (Linux, else None)."""
+    """Growth of a new process's peak memory when it loads a file and runs one window (on Linux, else None)."""
     if not Path("/proc/self/status").exists():
         return None
     code = (
@@ -122,8 +122,8 @@ def memory_mb(path: Path) -> float | None:
     return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout) / 1024
 
 
-def operators_us(path: Path, n_runs: int = 100) -> list[tuple[str, float]]:
-    """The ten kinds of ONNX operator that take most time, with their microseconds per window."""
+def operators_us(path: Path, n_runs: int) -> list[tuple[str, float]]:
+    """The ten ONNX operators that take the most time, with microseconds per window."""
     with tempfile.TemporaryDirectory() as folder:
         options = {"enable_profiling": True, "profile_file_prefix": f"{folder}/profile"}
         session = runtime.session(path, threads=1, **options)

@@ -1,4 +1,4 @@
-"""The variants of a network: how each ONNX file is made, and whether this CPU can run it."""
+"""The variants of a network: making each ONNX file, and testing whether this CPU can run it."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Maker = Callable[[], onnx.ModelProto]
 
 
 def makers(network: nn.Module, shape: tuple[int, int], dataset: Dataset, p) -> dict[str, Maker]:
-    """How each variant for windows of `shape` (C, T) is made from the network; `p` is the section quantize."""
+    """Functions that make the variants of a network for windows of `shape` (C, T); `p` is the section quantize."""
 
     @functools.cache
     def fp32() -> onnx.ModelProto:
@@ -36,7 +36,7 @@ def makers(network: nn.Module, shape: tuple[int, int], dataset: Dataset, p) -> d
 
 
 def make(maker: Maker, path: Path, facts: dict[str, object], threads: int) -> ort.InferenceSession | str:
-    """Write one variant with `facts` inside and run it once: its session, or why there is none."""
+    """Write one variant with `facts` as metadata and run it once; its session, or the reason why it cannot run."""
     try:
         export.write(maker(), path, **facts)
         session = runtime.session(path, threads)
@@ -51,6 +51,6 @@ def calibration_uv(dataset: Dataset, p) -> np.ndarray:
     """Windows (N, C, T) of training participants, drawn without replacement."""
     windows = dataset.split_windows("train")
     if not len(windows):
-        raise HbnError("no window of a training participant to calibrate on")
+        raise HbnError("no window of a training participant for calibration")
     drawn = np.random.default_rng(p.seed).permutation(len(windows))[: p.n_calibration_windows]
     return dataset.batch_uv(windows[np.sort(drawn)]).numpy()

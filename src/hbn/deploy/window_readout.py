@@ -1,7 +1,7 @@
 """A read-out of one factor that is fitted to single windows.
 
-The read-out of challenge2 is fitted to means over hundreds of windows, so it is far too steep for one window, whose
-features vary more. The challenge's organisers score every window.
+The read-out of challenge2 is fitted to means over hundreds of windows. The features of single windows vary more, so
+that read-out is far too steep for them. The challenge's organisers score every window.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Run the unpacked zip as the organisers do: in a process of its own that knows nothing of this library."""
+"""Run the unpacked zip as the organisers do, in a separate process without this library."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ import numpy as np
 from hbn.deploy import challenge_zip
 from hbn.files import HbnError
 
-# Largest difference from the pipeline, in s and in units of the factor. Stored samples are rounded to 11
-# bits, so their mean over channels is not quite zero and the average reference moves them a little.
+# Largest allowed difference from the pipeline, in s and in units of the factor. Stored samples are rounded to 11
+# bits, so their mean over channels is not exactly zero, and the zip's average reference changes them a little.
 TOLERANCE = 2e-3
 LOOP = """
 import sys
@@ -66,6 +66,6 @@ def check(name: str, predicted: np.ndarray, expected: np.ndarray) -> float:
     if predicted.shape != expected.shape:
         raise HbnError(f"the submission of {name} has {len(predicted)} outputs for {len(expected)} windows")
     difference = float(np.abs(predicted - expected).max())
-    if not difference <= TOLERANCE:  # NaN as well
+    if not difference <= TOLERANCE:  # true for NaN as well
         raise HbnError(f"the submission of {name} differs from the pipeline by {difference:.3g}, not {TOLERANCE:g}")
     return difference

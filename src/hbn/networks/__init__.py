@@ -1,1 +1,1 @@
-"""The encoder, its heads and pretraining objectives, on disk and in use."""
+"""The encoder, its heads and the pretraining objective; saving, loading and running networks."""

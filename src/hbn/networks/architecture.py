@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SFREQ_HZ = 100  # of the network; the signal holds nothing above 45 Hz, so every 5th sample of 500 Hz is enough
+SFREQ_HZ = 100  # of the network; the signal ends at 45 Hz, so every 5th sample of 500 Hz is enough
 CLIP = 5.0  # standard deviations
-BAD_RATIO = 3.0  # times the median channel's rms: what is above is a bad channel
-FLAT_RATIO = 0.05  # times the median channel's rms: what is below is a dead channel
-STEPS = (2, 5)  # of the samples in a feature of the first scale, of these in one of the next: 50 Hz, 10 Hz
-SIZES = {  # widths and numbers of blocks at the scales
+BAD_RATIO = 3.0  # times the median channel's rms; a channel above it is bad
+FLAT_RATIO = 0.05  # times the median channel's rms; a channel below it is dead
+STEPS = (2, 5)  # samples per feature of the first scale (50 Hz), of those per feature of the next (10 Hz)
+SIZES = {  # widths, and numbers of blocks, of the two scales
     "tiny": ((64, 96), (1, 3)),
     "small": ((128, 256), (2, 4)),
     "base": ((256, 640), (2, 5)),
@@ -33,7 +33,7 @@ def smooth_components(positions_m: Tensor, n: int, length_m: float = 0.03) -> Te
     distance_m = torch.cdist(positions_m.double(), positions_m.double())
     patterns = torch.linalg.eigh(torch.exp(-0.5 * (distance_m / length_m) ** 2)).eigenvectors[:, -n:].flip(1)
     peak = patterns.gather(0, patterns.abs().argmax(0, keepdim=True))
-    return (patterns * peak.sign()).float()  # eigenvectors have no sign of their own
+    return (patterns * peak.sign()).float()  # the sign of an eigenvector is arbitrary
 
 
 def whitening(covariance: Tensor, shrinkage: float = 0.05) -> Tensor:
@@ -47,8 +47,8 @@ def whitening(covariance: Tensor, shrinkage: float = 0.05) -> Tensor:
 class Block(nn.Module):
     """Residual block over time (B, N, D): a dilated convolution of width 3 and a linear layer.
 
-    The convolution is one matrix product over the three shifted copies: on a CPU much faster than
-    a depthwise convolution, and quantised like any linear layer.
+    The convolution is one matrix product over three shifted copies. On a CPU this is much faster than
+    a depthwise convolution, and it is quantised like any linear layer.
     """
 
     def __init__(self, width: int, dilation: int, dropout: float):
@@ -64,18 +64,18 @@ class Block(nn.Module):
         padded = F.pad(h, (0, 0, d, d))  # (B, N + 2d, D)
         h = torch.cat([padded[:, :n], h, padded[:, 2 * d :]], dim=-1)  # (B, N, 3D)
         h = self.out(F.gelu(self.mix(h)))
-        if self.training:  # a feature is dropped in the whole window: neighbours in time would give it away
+        if self.training:  # drop a feature in the whole window, because its neighbours in time would reveal it
             h = h * self.dropout(torch.ones_like(h[:, :1]))
         return x + h
 
 
 class Encoder(nn.Module):
-    """(B, C, T) microvolts at `sfreq_hz` -> features of every 0.02 s, fine enough for each sample, and of every 0.1 s.
+    """(B, C, T) microvolts at `sfreq_hz` -> fine features of every 0.02 s and coarse features of every 0.1 s.
 
-    A U-Net over time (Ronneberger, Fischer & Brox 2015) behind whitening: features at 50 and 10 Hz, the second
-    made from the first, then back with skip connections. There is no position embedding, so a window moved in time
-    has the same features, and the weights fit windows of any length. Nor do they depend on `sfreq_hz`, which must be
-    a multiple of 100 Hz.
+    A U-Net over time (Ronneberger, Fischer & Brox 2015) behind whitening. It makes features at 50 Hz, from these
+    features at 10 Hz, then goes back to 50 Hz with skip connections. There is no position embedding, so a window moved
+    in time has the same features, and the weights fit windows of any length. The weights do not depend on `sfreq_hz`,
+    which must be a multiple of 100 Hz.
     """
 
     positions_m: Tensor
@@ -90,11 +90,11 @@ class Encoder(nn.Module):
         tokens = window_s * SFREQ_HZ / math.prod(STEPS)
         self.n_samples = math.prod(STEPS) * _whole(tokens, "windows.window_s should be a multiple of 0.1 s")
         self.n_channels, self.width, self.coarse_width = len(positions_m), widths[0], widths[-1]
-        self.fine_samples = STEPS[0]  # in one of the fine features
+        self.fine_samples = STEPS[0]  # in a fine feature
         self.register_buffer("positions_m", positions_m)
-        self.reference = int(positions_m[:, 2].argmax())  # Cz, on top: it is exactly zero until re-referenced
-        # Spatial filters are learned in whitened space, where the large shared background is no larger
-        # than the small differences that carry information: few labels then suffice.
+        self.reference = int(positions_m[:, 2].argmax())  # Cz, the topmost electrode
+        # Spatial filters are learned in whitened space. There the large shared background is no larger than
+        # the small differences that carry information, so few labels suffice.
         self.register_buffer("whitener", torch.eye(self.n_channels))
         self.spatial = nn.Parameter(torch.randn(self.n_channels, n_spatial_filters) / self.n_channels**0.5)
         self.stem = nn.Linear(STEPS[0] * n_spatial_filters, widths[0])
@@ -110,12 +110,12 @@ class Encoder(nn.Module):
         return x_uv[..., :: self.step]
 
     def repair(self, x_uv: Tensor) -> Tensor:
-        """(B, C, T') -> the same, centred, against the mean of the good channels, the bad ones filled in.
+        """(B, C, T') -> (B, C, T'), centred, referenced to the mean of the good channels, with bad channels filled in.
 
-        The second look finds a bad channel that a worse one hid through the average reference. A bad channel becomes
-        what the good ones make most likely under the covariance of training windows, whose inverse is the square of
-        the whitener: the conditional mean of a Gaussian, by one step of Jacobi, which is exact where the bad channels
-        tell nothing of one another. A zero would stand out after whitening.
+        The second pass detects bad channels that a worse one hid through the average reference. A bad channel is
+        replaced by its conditional mean, given the good channels, under the covariance of training windows (a
+        Gaussian whose precision is the square of the whitener). One Jacobi step computes it. The step is exact where
+        bad channels are conditionally independent. Zeros instead would stand out after whitening.
         """
         x = x_uv - x_uv.mean(dim=-1, keepdim=True)
         good = torch.ones_like(x[..., :1])  # (B, C, 1)
@@ -129,15 +129,15 @@ class Encoder(nn.Module):
     def normalise(self, x: Tensor) -> Tensor:
         """Repaired (B, C, T') -> (B, T', C): the window scaled to rms 1, and clipped.
 
-        One scale for all channels: their relation is what spatial filters work on.
+        All channels have one scale, because spatial filters use the relations between channels.
         """
         scale = (x.square().mean(dim=(-2, -1), keepdim=True) + 0.01).sqrt()
         return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
 
     def _looks_good(self, x: Tensor) -> Tensor:
-        """(B, C, T') -> (B, C, 1): 1 where a channel is as strong as the others, within BAD_RATIO and FLAT_RATIO.
+        """(B, C, T') -> (B, C, 1): 1 where a channel is about as strong as the others (FLAT_RATIO, BAD_RATIO), else 0.
 
-        A dead electrode records nothing against Cz: where the average is the reference it repeats Cz.
+        The channel of a dead electrode is zero against Cz, so it equals Cz after average-referencing.
         """
         rms = x.square().mean(dim=-1, keepdim=True).sqrt()
         against_cz = (x - x[:, self.reference, None]).square().mean(dim=-1, keepdim=True).sqrt()
@@ -174,21 +174,21 @@ def _blocks(width: int, depth: int, dropout: float) -> nn.Sequential:
 
 
 class EventReadout(nn.Module):
-    """Which events are where in a window: what pretraining learns, and challenge 1 starts from.
+    """Reads out which events are where in a window. Pretraining learns it, and challenge 1 starts from it.
 
-    For every kind of event, a distribution over the samples of the window and "none".
+    For every kind of event, it gives a distribution over the samples of the window and "none".
     """
 
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.when = nn.Linear(encoder.width, encoder.fine_samples * len(KINDS))
-        self.absent = nn.Linear(encoder.width, len(KINDS))  # of what is where the event would be
+        self.absent = nn.Linear(encoder.width, len(KINDS))  # evidence against the event, at the place where it would be
         self.none = nn.Linear(encoder.coarse_width, len(KINDS))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, M, D), (B, N, E) -> logits of samples (B, T', K), of none (B, K), and shares (B, M, K).
 
-        The shares say in which of the fine features an event would be, if there is one.
+        The shares are the probability of each fine feature to hold the event, given that the window holds one.
         """
         when = self.when(fine).reshape(fine.shape[0], fine.shape[1], -1, len(KINDS))  # (B, M, samples, K)
         share = when.flatten(1, 2).softmax(1).reshape(when.shape).sum(2)
@@ -197,10 +197,10 @@ class EventReadout(nn.Module):
 
 
 class ResponseTime(nn.Module):
-    """Challenge 1: a distribution over what a trial leads to, read out as the press is in pretraining.
+    """Challenge 1: a distribution over the outcomes of a trial, read out like the press in pretraining.
 
-    Outcomes are the samples of the window, a press before the window and no response. The predicted response time
-    is the expectation over the outcomes with a response.
+    The outcomes are a press in each sample of the window, a press before the window and no response. The predicted
+    response time is the expectation over the outcomes with a response.
     """
 
     centres_s: Tensor
@@ -214,8 +214,8 @@ class ResponseTime(nn.Module):
         self.trial_offset_s = trial_offset_s
         centres_s = trial_offset_s + self.bin_s * (torch.arange(n) + 0.5)
         self.register_buffer("centres_s", torch.cat([centres_s, torch.tensor([trial_offset_s / 2])]), persistent=False)
-        self.prior = nn.Parameter(torch.zeros(n))  # where in the window responses are
-        self.register_buffer("temperature", torch.ones(()))  # of the distribution, from validation trials
+        self.prior = nn.Parameter(torch.zeros(n))  # log prior of the responses over the window
+        self.register_buffer("temperature", torch.ones(()))  # of the distribution; fitted to validation trials
         pooled = encoder.width + encoder.coarse_width
         self.early = nn.Linear(pooled, 1)
         self.auxiliary = nn.Linear(pooled, 2)  # pressed right, correct
@@ -242,15 +242,15 @@ class ResponseTime(nn.Module):
         return torch.stack([rt_s, probability[:, -1]], dim=-1)
 
     def distribution(self, outcome: Tensor) -> Tensor:
-        """Outcome logits (B, T' + 2) -> (B, 1 + T'): probability of a press before the window and in each sample of
-        it, if there is a response."""
+        """Outcome logits (B, T' + 2) -> (B, 1 + T'): probability, given a response, of a press before the window and
+        in each of its samples."""
         return (torch.cat([outcome[:, -2:-1], outcome[:, :-2]], dim=-1) / self.temperature).softmax(-1)
 
     def targets(self, rt_s: Tensor, sd_s: float) -> Tensor:
         """Target distributions (B, T' + 2) of response times (B,); NaN means no response.
 
-        The mass of a Gaussian around the response time in each sample; what lies before the window is
-        'early', what lies after belongs to the last sample.
+        The target is the mass of a Gaussian around the response time in each sample. The mass before the window
+        belongs to 'early', the mass after it to the last sample.
         """
         edges = self.trial_offset_s + self.bin_s * torch.arange(len(self.prior) + 1, device=rt_s.device)
         answered = ~rt_s.isnan()
@@ -262,7 +262,7 @@ class ResponseTime(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Challenge 1: the mean of what several networks predict."""
+    """Challenge 1: the mean of the predictions of several networks."""
 
     def __init__(self, members: list[ResponseTime] | list[nn.Module]):
         super().__init__()
@@ -299,7 +299,7 @@ class Factors(nn.Module):
         angle = 2 * torch.pi * torch.arange(n_samples)[:, None] / SFREQ_HZ * hz  # (T', F)
         taper = torch.hann_window(n_samples, periodic=False, dtype=torch.float64)[:, None]
         fourier = taper * torch.cat([angle.cos(), angle.sin()], 1)
-        fourier = fourier - fourier.mean(0)  # blind to the mean of a window
+        fourier = fourier - fourier.mean(0)  # removes the mean of a window
         self.register_buffer("fourier", fourier.float(), persistent=False)  # (T', 2F)
         bands = torch.stack([((hz >= low) & (hz < high)).double() for low, high in BANDS_HZ], 1)  # (F, bands)
         self.register_buffer("bands", (bands / bands.sum(0)).repeat(2, 1).float(), persistent=False)
@@ -321,7 +321,7 @@ class Factors(nn.Module):
 
 
 def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
-    """What challenge1 or challenge2 saved, as a network for windows at `sfreq_hz`."""
+    """The network that challenge1 or challenge2 saved, for windows at `sfreq_hz`."""
     if members := members_of(saved["state"]):
         return Ensemble([rebuild(saved | {"state": state}, sfreq_hz) for state in members])
     state, p, window_s = saved["state"], saved["model"], saved["window_s"]
@@ -337,12 +337,12 @@ def rebuild(saved: dict, sfreq_hz: int) -> nn.Module:
 
 def members_of(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """The weights of each network of an ensemble; empty for those of a single network."""
-    found: dict[str, dict[str, Tensor]] = {}
+    members: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         if name.startswith("members."):
             _, member, own_name = name.split(".", 2)
-            found.setdefault(member, {})[own_name] = tensor
-    return list(found.values())
+            members.setdefault(member, {})[own_name] = tensor
+    return list(members.values())
 
 
 def _whole(value: float, message: str) -> int:

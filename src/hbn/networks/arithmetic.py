@@ -1,4 +1,4 @@
-"""How PyTorch calculates in this process."""
+"""The arithmetic of PyTorch in this process."""
 
 import torch
 

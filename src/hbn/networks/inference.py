@@ -1,4 +1,4 @@
-"""Networks on disk and in use: make, save, load and run them on windows of a dataset."""
+"""Make, save and load networks, and run them on windows of a dataset."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -13,11 +13,11 @@ from hbn.data.dataset import Dataset
 from hbn.files import HbnError, atomic, existing
 from hbn.networks.architecture import Encoder, rebuild
 
-N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz for a covariance of 129 channels
+N_ADAPT_WINDOWS = 500  # 10^5 samples at 100 Hz suffice for a covariance of 129 channels
 
 
 def new_encoder(dataset: Dataset, p: params.Model) -> Encoder:
-    """An encoder for this dataset's montage, rate and window: random weights, no whitener yet."""
+    """An encoder for this dataset's montage, rate and window, with random weights and without a whitener."""
     window_s = dataset.window_samples / dataset.cache.sfreq_hz
     settings = p.size, p.n_spatial_filters, p.dropout
     try:
@@ -27,7 +27,7 @@ def new_encoder(dataset: Dataset, p: params.Model) -> Encoder:
 
 
 def adapted_encoder(dataset: Dataset, p: params.Model) -> Encoder:
-    """A new encoder with the whitener of the training participants' windows."""
+    """A new encoder whose whitener is fitted to windows of training participants."""
     encoder = new_encoder(dataset, p)
     train = dataset.split_windows("train")
     if not len(train):
@@ -37,7 +37,7 @@ def adapted_encoder(dataset: Dataset, p: params.Model) -> Encoder:
 
 
 def load_pretrained(path: Path | str, network: nn.Module) -> None:
-    """Fill a network's encoder and, where it has one, its read-out of events; HbnError for another shape."""
+    """Load pretrained weights into a network's encoder and event read-out, if any; HbnError for other shapes."""
     shared = dict(network.named_children())
     state = load_file(path, made_by="pretrain")["state"]
     try:
@@ -71,7 +71,7 @@ def save(path: Path | str, network: nn.Module, **about: object) -> None:
 
 
 def load_file(path: Path | str, made_by: str) -> dict:
-    """Read what `save` wrote; HbnError names the stage that makes an absent or damaged file."""
+    """Read a file of `save`; for an absent or damaged file, HbnError names the stage that makes it."""
     try:
         return torch.load(existing(path, made_by), map_location="cpu", weights_only=True)
     except HbnError:
@@ -81,6 +81,6 @@ def load_file(path: Path | str, made_by: str) -> dict:
 
 
 def load_network(path: Path | str, made_by: str) -> tuple[nn.Module, dict]:
-    """Rebuild what challenge1 or challenge2 saved, without the dataset; the network and its facts."""
+    """Rebuild the network that challenge1 or challenge2 saved, without the dataset; returns it and its facts."""
     saved = load_file(path, made_by)
     return rebuild(saved, round(saved["sfreq_hz"])), {key: saved[key] for key in saved if key != "state"}

@@ -1,4 +1,4 @@
-"""Pretraining on events: which sample of a window holds a press, a stimulus onset, ..., or none does."""
+"""Pretraining on events: the network learns which sample of a window holds a press, a stimulus onset, ..., if any."""
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,11 @@ class EventPretraining(nn.Module):
 
 
 def event_targets(window: Tensor, kind: Tensor, at_s: Tensor, n_windows: int, n_samples: int, sd_s: float) -> Tensor:
-    """Target distributions (B, T' + 1, K) of the samples of n_windows windows and of none.
+    """Target distributions (B, T' + 1, K) over the samples of n_windows windows and "none".
 
     window, kind (E,) and at_s (E,), seconds from the start of the window, describe the events inside and near it.
-    Each event is a Gaussian of width sd_s, of which the part inside the window counts: an event that is on the
-    edge is half there. Several events of a kind share the distribution; "none" has what is missing to 1.
+    Each event is a Gaussian of width sd_s. Only its mass inside the window counts: half of it for an event on the
+    edge. Several events of a kind share the distribution; "none" has the rest of the mass up to 1.
     """
     n_kinds = len(KINDS)
     edges_s = torch.arange(n_samples + 1) / SFREQ_HZ
@@ -38,7 +38,7 @@ def event_targets(window: Tensor, kind: Tensor, at_s: Tensor, n_windows: int, n_
 
 
 def event_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of distributions (B, T' + 1, K), the mean over windows and, by weights (K,), over kinds.
+    """Cross-entropy of distributions (B, T' + 1, K): mean over windows, then mean over kinds weighted by (K,).
 
     A target of zeros, where nothing is known of a kind, costs nothing.
     """
@@ -47,8 +47,8 @@ def event_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def loss_of_rates(target: Tensor) -> Tensor:
-    """The loss (K,) of knowing only how often a window holds a kind: the same chance for each sample."""
-    rates = target.sum(0) / target.sum((0, 1)).clamp(min=1.0)  # (T' + 1, K), in the windows that are known
+    """The loss (K,) of a predictor that knows only how often a window holds each kind, not at which sample."""
+    rates = target.sum(0) / target.sum((0, 1)).clamp(min=1.0)  # (T' + 1, K), over the windows with a target
     samples = rates[:-1].mean(0, keepdim=True).expand(len(rates) - 1, -1)
     log_rates = torch.cat([samples, rates[-1:]]).clamp(min=1e-9).log()
     return -(target * log_rates).sum(1).mean(0)

@@ -1,4 +1,4 @@
-"""The network of the project that this one replaces, to compare with."""
+"""The reference network of speed comparisons, from the project that this one replaces."""
 
 import torch
 from torch import Tensor, nn

@@ -31,7 +31,7 @@ def parameters(changes: dict) -> str:
 
 
 def changed_scores(diff: dict) -> list[dict]:
-    """One row per score that `dvc metrics diff` lists: file, name, values, interval before, verdict."""
+    """A row for each changed score of `dvc metrics diff`: file, name, values, interval before, verdict."""
     rows = []
     for file, keys in sorted(diff.items()):
         for key, change in sorted(keys.items()):
@@ -46,7 +46,7 @@ def changed_scores(diff: dict) -> list[dict]:
 
 
 def verdict(name: str, old: Any, new: Any) -> str:
-    """'better' or 'worse', '' where the score has no direction."""
+    """'better' or 'worse'; '' for a score without a direction."""
     sign = direction(name)
     if not sign or not all(isinstance(value, int | float) for value in (old, new)):
         return ""
@@ -54,7 +54,7 @@ def verdict(name: str, old: Any, new: Any) -> str:
 
 
 def beyond(row: dict) -> str:
-    """Whether the value here lies outside the 95 % interval of the value before."""
+    """Whether the new value lies outside the 95 % interval of the old value; '' where this is not known."""
     if row["interval"] is None or not is_number(row["new"]):
         return ""
     low, high = row["interval"]
@@ -73,7 +73,7 @@ def summary(rows: list[dict]) -> str:
 
 
 def score_tables(rows: list[dict]) -> str:
-    """What is better or worse in sight; the rest (counts, baselines, timings) folded away."""
+    """A visible table of the scores that are better or worse; a folded table of the other numbers."""
     seen = [_cells(row) for row in rows if row["verdict"] and row["file"] != TIMINGS]
     rest = [_cells(row) for row in rows if not row["verdict"] or row["file"] == TIMINGS]
     text = markdown(TITLES, seen) if seen else "No score changed."
@@ -95,7 +95,7 @@ def _cells(row: dict) -> tuple[str, ...]:
 
 
 def plots(start: str, base: str, folder: Path) -> str:
-    """Draw every figure whose tables changed, before and here, into `folder` and link the images."""
+    """Draw every figure whose tables changed, before and here, into `folder`; returns links to the images."""
     links = []
     for image in folder.glob("*.png"):  # of an earlier report
         image.unlink()

@@ -1,4 +1,4 @@
-"""Every error that the code can raise, from its source, with what to do about it."""
+"""All errors that the code can raise, collected from its source, with what to do about each."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hbn.reporting.tables import markdown
 
-# What to do where the message itself does not say it (see ADVISES), by the beginning of the message.
+# What to do, by the beginning of the message, where the message itself does not say it (see ADVISES).
 ADVICE = {
     # Parameters, files and machines.
     "<path> should hold a JSON object": "`git checkout` the file, or delete it and run the stage that makes it.",
@@ -21,7 +21,7 @@ ADVICE = {
     "the workers of <address>": "Start each worker with `dask worker --nthreads 1`.",
     "<path> is not valid YAML": "Mend the line that the message names. YAML wants blanks, not tabs.",
     "<path> is refused": "The message names each key, its value and what is allowed.",
-    "the dvc that started this is gone": "Run `dvc repro` again. It goes on from what is finished.",
+    "the dvc that started this process is gone": "Run `dvc repro` again. It goes on from what is finished.",
     "<error>; the first lines of": "The first lines of the script say which arguments it takes.",
     # Fetching.
     "fetch.py does not know": "Use `--estimate` or `--refresh`.",
@@ -36,10 +36,10 @@ ADVICE = {
     "<filename> cannot be listed": "Give yourself the right to read this folder.",
     "data.url: <root> is no BIDS release": "Name the folder that holds `participants.tsv`.",
     "<root> cannot be read": "Check the file, its rights and its disk.",
-    "<destination> has <found> bytes": "The file changed while it was copied. Run the same command again.",
+    "<destination> has <n_bytes> bytes": "The file changed while it was copied. Run the same command again.",
     "<release>: no recording of data.tasks": "Choose tasks that the source has; the message lists them.",
     "<release>: participants.tsv (<in_table> ...)": "Compare the ids in `participants.tsv` with the folders.",
-    "<error>, <MISMATCHES> times": "The object or the way to it is damaged. Try another network, or another preset.",
+    "<error>, <MISMATCHES> times": "The object or the connection is damaged. Try another network, or another preset.",
     "data.releases: <release> is not on OpenNeuro": "Take one of the releases that the message lists.",
     "<path> is <kind> at the source": "Get the content with `datalad get`, or take another `data.preset`.",
     # Preparing the data.
@@ -66,7 +66,7 @@ ADVICE = {
     "`<name>` failed": "The message of git or DVC follows; run that command by itself.",
     "dvc.lock is out of date": "Run `dvc repro` and commit.",
 }
-# What to do about a refused recording, by the reason in rejected.tsv. The pipeline goes on without it.
+# What to do about a refused recording, by the reason in rejected.tsv. The pipeline goes on without the recording.
 REASONS = {
     "bad_channels": "Nothing, if there are few such recordings. Else raise `preprocess.max_bad_channel_fraction`.",
     "channels": "Export the recording with the 129 channels of the net, each once.",
@@ -83,7 +83,7 @@ REASONS = {
     "units": "Export the recording in microvolts, or name the unit in its header.",
     "unreadable": "Get the file anew, or export it anew as `.set` or `.bdf`.",
 }
-# Headings, and the files of src/ whose errors stand there. A recording that is refused has its own.
+# Headings, and the files of src/ whose errors stand under each. Refused recordings have a heading of their own.
 GROUPS = {
     "Parameters, files and machines": ("hbn/files", "hbn/params", "hbn/stage", "hbn/parallel", "hbn/training/device"),
     "Fetching": ("fetch", "check", "hbn/sources", "hbn/data/participants", "hbn/data/manifest"),
@@ -94,13 +94,13 @@ GROUPS = {
 }
 ONE_RECORDING = "A recording is refused"
 PASSED_ON = "<error>"
-# Where a message goes on with what to do.
+# The place in a message after which it says what to do.
 ADVISES = re.compile(r"; |: (?=(?:run|give|get|add|make room|set) )")
 
 
 @dataclass(frozen=True)
 class Error:
-    """What a line of the code can say."""
+    """An error that a line of the code can raise."""
 
     file: str  # below src/, without .py
     reason: str  # why a recording is refused, as in rejected.tsv; empty for other errors
@@ -114,7 +114,7 @@ class Error:
 
     @property
     def advice(self) -> str:
-        """What to do: as REASONS or ADVICE say, or else as the message itself goes on."""
+        """What to do, from REASONS or ADVICE, else from the end of the message itself."""
         if self.reason:
             return REASONS.get(self.reason, "")
         known = (advice for start, advice in ADVICE.items() if self.message.startswith(start))
@@ -136,7 +136,7 @@ def listing(source: Path) -> str:
 
 
 def _code(error: Error) -> str:
-    """The message as code in a table, up to what it says that one should do."""
+    """The message as code in a table, without its advice."""
     first = ADVISES.split(error.message, maxsplit=1)[0]
     says_something = re.search("[a-z]{2}", re.sub("<[^>]*>", "", first))
     text = " ".join((first if says_something else error.message).split()).replace("|", "\\|")
@@ -144,9 +144,10 @@ def _code(error: Error) -> str:
 
 
 def raised(source: Path) -> list[Error]:
-    """All of HbnError and UnusableRecording in the files below `source` whose message stands there.
+    """All HbnError and UnusableRecording in the files below `source` whose message stands in the code.
 
-    Where the message is a name, its last assignment before counts. A call without a text passes on another error's.
+    If the message is a variable, its last assignment before the call counts. A call without a text passes on the
+    message of another error.
     """
     errors = []
     for path in sorted(source.rglob("*.py")):
@@ -158,7 +159,7 @@ def raised(source: Path) -> list[Error]:
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
-    """The calls that make an error, each with the function around it."""
+    """The calls that construct an error, each with the function around it."""
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
@@ -182,7 +183,7 @@ def _name(node: ast.AST) -> str:
 
 
 def _texts(node: ast.AST, function: ast.AST) -> list[str]:
-    """The texts that an expression can be, as far as they stand in the code."""
+    """The values of a text expression, as far as they stand in the code."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -192,9 +193,9 @@ def _texts(node: ast.AST, function: ast.AST) -> list[str]:
             return _texts(first, function) + _texts(second, function)
         case ast.Name(id=name):
             before = [
-                one.value
-                for one in ast.walk(function)
-                if isinstance(one, ast.Assign) and one.lineno < node.lineno and ast.unparse(one.targets[0]) == name
+                line.value
+                for line in ast.walk(function)
+                if isinstance(line, ast.Assign) and line.lineno < node.lineno and ast.unparse(line.targets[0]) == name
             ]
             return _texts(before[-1], function) if before else []
     return []

@@ -1,11 +1,11 @@
-"""Experiments and commits with the scores that tell them apart, from `dvc exp show`."""
+"""Experiments and commits with their main scores, from `dvc exp show`."""
 
 from typing import Any
 
 from hbn.reporting.repository import dvc_json
 from hbn.scoring.names import direction
 
-# Column: metrics file, key.
+# Column -> metrics file, key.
 SCORES = {
     "challenge1.nrmse": ("metrics/challenge1.json", "test.pretrained.nrmse.value"),
     "challenge1.r": ("metrics/challenge1.json", "test.pretrained.pearson_r.value"),
@@ -18,10 +18,10 @@ COLUMNS = ("experiment", "commit", "state", *SCORES, "changed parameters")
 
 
 def experiments(n_commits: int = 5) -> list[dict]:
-    """One row (COLUMNS) for the workspace, for each of the last commits and for each of their experiments.
+    """A row (COLUMNS) for the workspace, for each of the last commits and for each of their experiments.
 
-    Parameters are named where they differ from the commit that the experiment started from. A score is
-    None where the run has none: `dvc exp show` would fill in the ones of its commit.
+    Changed parameters are those that differ from the commit from which the experiment started. The scores of an
+    unfinished run are None, because `dvc exp show` would fill in those of its commit.
     """
     rows = []
     for commit in dvc_json("exp", "show", "--num", str(n_commits)):

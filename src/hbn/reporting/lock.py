@@ -1,4 +1,4 @@
-"""Whether dvc.lock is what dvc.yaml, params.yaml, the code and the results in git say, and what it records."""
+"""Whether dvc.lock matches dvc.yaml, params.yaml, the code and the results in git; and what dvc.lock records."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from hbn.reporting.repository import dvc_json, extract, git, ignored, stage_graph
 
 LOCK = Path("dvc.lock")
-# Its output is always the same text, so that nothing after it reruns.
+# Stages whose output is always the same, so that no stage after them reruns.
 NEVER_CHANGES = {"check_params"}
 
 Stages = dict[str, dict]
@@ -28,7 +28,7 @@ def out_of_date() -> dict[str, list[str]]:
     """Stages that no longer match dvc.lock, and why."""
     lock = read_lock()
     stale = stale_stages(dvc_json("status"))
-    # What `dvc status` cannot see where the data are absent.
+    # `dvc status` does not see these reasons where the data are absent.
     for stage in stage_graph().keys() - lock.keys():
         stale.setdefault(stage, []).append("not in dvc.lock")
     for stage, path in broken_links(lock):
@@ -39,7 +39,7 @@ def out_of_date() -> dict[str, list[str]]:
 def stale_stages(status: dict) -> dict[str, list[str]]:
     """Stages that no longer match dvc.lock and why, from `dvc status`.
 
-    Absent products that git ignores are no reason: a fresh clone has none.
+    Absent outputs that git ignores are no reason, because a fresh clone has none of them.
     """
     stale: dict[str, list[str]] = {}
     for stage, entries in status.items():
@@ -58,7 +58,7 @@ def stale_stages(status: dict) -> dict[str, list[str]]:
 
 
 def broken_links(lock: Stages) -> list[tuple[str, str]]:
-    """(stage, path) where dvc.lock has a stage reading another version than what its maker wrote."""
+    """(stage, path) of each dependency in dvc.lock that differs from the output of the stage that made it."""
     made = {out["path"]: out.get("md5") for stage in lock.values() for out in stage.get("outs", [])}
     return [
         (name, dep["path"])
@@ -77,7 +77,7 @@ def rerun_since(start: str) -> list[str]:
 
 
 def stages_to_rerun(stale: dict[str, list[str]]) -> str:
-    """In Markdown, what `dvc repro` would run: the stale stages and those that follow them."""
+    """The stages that `dvc repro` would run, in Markdown: the stale stages and all stages after them."""
     if not stale:
         return "`dvc.lock` is up to date: `dvc repro` has nothing to run."
     graph, after, todo = stage_graph(), set(), [name for name in stale if name not in NEVER_CHANGES]
@@ -96,9 +96,9 @@ def lines(stale: dict[str, list[str]]) -> list[str]:
 
 
 def last_changes(n_commits: int = 100) -> dict[str, tuple[str, str]]:
-    """Commit and date (YYYY-MM-DD) that gave each stage its present entry, among the last commits of dvc.lock.
+    """Commit and date (YYYY-MM-DD) that gave each stage its present entry, among the last n_commits of dvc.lock.
 
-    A stage whose entry is not committed, or older than that, is left out.
+    A stage whose entry is older or not committed is left out.
     """
     log = git("log", f"-{n_commits}", "--format=%h %cs", "--", LOCK.name)
     changes: dict[str, tuple[str, str]] = {}

@@ -1,6 +1,6 @@
-"""The parts of README.md and docs/ that are made from results and code.
+"""The generated parts of README.md and docs/, made from results and code.
 
-Each stands between <!-- made: NAME --> and <!-- /made -->.
+Each part stands between <!-- made: NAME --> and <!-- /made -->.
 """
 
 import re
@@ -17,18 +17,18 @@ SCORES = {"pearson_r": "Pearson r", "nrmse": "NRMSE", "auroc_miss": "AUROC, no r
 
 
 def filled(text: str, root: Path) -> str:
-    """The text of a page with all its made parts made anew from the repository at `root`."""
+    """The text of a page in which all generated parts are made anew from the repository at `root`."""
 
     def part(match: re.Match) -> str:
         if match[2] not in PARTS:
-            raise HbnError(f"<!-- made: {match[2]} -->: nothing has this name; there are {', '.join(PARTS)}")
+            raise HbnError(f"<!-- made: {match[2]} -->: no part has this name; the parts are {', '.join(PARTS)}")
         return f"{match[1]}\n{PARTS[match[2]](root)}\n\n{match[3]}"
 
     return PART.sub(part, text)
 
 
 def data(root: Path) -> str:
-    """What the results are of."""
+    """The source and the size of the data behind the results."""
     dataset, first, second = (
         read_json(root / f"metrics/{name}.json") for name in ("dataset", "challenge1", "challenge2")
     )
@@ -52,7 +52,8 @@ def challenge1(root: Path) -> str:
         rows.append((summary.label(name), *values))
     limits = [summary.ceiling(root / "metrics", (f"challenge1_{score}",)) for score in SCORES]
     if any(limit is not None for limit in limits):
-        rows.append(("ideal observer of the simulation", *("" if one is None else f"{one:.2f}" for one in limits)))
+        cells = ["" if limit is None else f"{limit:.2f}" for limit in limits]
+        rows.append(("ideal observer of the simulation", *cells))
     return markdown(("challenge 1", *SCORES.values()), rows)
 
 
@@ -70,7 +71,7 @@ def challenge2(root: Path) -> str:
 
 
 def comparisons(root: Path) -> str:
-    """Which predictor is better than which, beyond chance."""
+    """The comparisons of two predictors, with their verdicts."""
     rows = []
     for task in ("challenge1", "challenge2"):
         for name, row in read_json(root / f"metrics/{task}.json").get("comparisons", {}).items():
@@ -93,12 +94,12 @@ def comparisons(root: Path) -> str:
 
 
 def distributions(root: Path) -> str:
-    """How good the predicted distributions of response times are."""
+    """The scores of the predicted distributions of response times."""
     rows = []
-    for name, one in read_json(root / "metrics/challenge1.json").get("distribution", {}).items():
-        covered = [_number(one[f"coverage_{percent}"]) for percent in (50, 80, 95)]
+    for name, scores in read_json(root / "metrics/challenge1.json").get("distribution", {}).items():
+        covered = [_number(scores[f"coverage_{percent}"]) for percent in (50, 80, 95)]
         rows.append(
-            (summary.label(name), interval(one["crps_s"], digits=3), *covered, f"{_number(one['width_s_80'])} s")
+            (summary.label(name), interval(scores["crps_s"], digits=3), *covered, f"{_number(scores['width_s_80'])} s")
         )
     titles = ("predictor", "CRPS, s", "in 50 %", "in 80 %", "in 95 %", "width of 80 %")
     return markdown(titles, rows) if rows else "The results hold none yet."
@@ -109,10 +110,10 @@ def deployed(root: Path) -> str:
     speed = read_json(root / "metrics/benchmark.json")
     rows = []
     for task, variant in speed["chosen"].items():
-        one, target = speed["variants"][task][variant], speed["targets"][task]
-        times = [f"{one[name]:.2f} ms" for name in ("p50_ms", "p99_ms")]
+        row, target = speed["variants"][task][variant], speed["targets"][task]
+        times = [f"{row[name]:.2f} ms" for name in ("p50_ms", "p99_ms")]
         faster = f"{target['speedup_over_reference_pytorch']:.0f} times"
-        rows.append((task, variant.replace("_", " "), *times, f"{one['size_kb']:.0f} kB", faster))
+        rows.append((task, variant.replace("_", " "), *times, f"{row['size_kb']:.0f} kB", faster))
     return markdown(("network", "variant", "median", "99 %", "size", "faster than the reference transformer"), rows)
 
 

@@ -8,7 +8,7 @@ from hbn.scoring.names import BASELINES
 
 
 def main_scores(root: Path | str = ".") -> list[str]:
-    """One line for each of the test SCORES that metrics/ has, and one for the latency of each deployed network."""
+    """A line for each test score of SCORES in metrics/, and a line for the latency of each deployed network."""
     root = Path(root)
     lines, sources = [], set()
     for name, (file, key) in SCORES.items():

@@ -1,4 +1,4 @@
-"""The model card of a model file: what made it, what is stored in it, its scores, its use and limits.
+"""The model card of a model file: its origin, content, scores, intended use and limits.
 
 The git commit is not inside the file: rebuilding must give the same bytes at any commit.
 """
@@ -59,7 +59,7 @@ def card(path: str) -> str:
 
 
 def maker(path: str, stages: lock.Stages) -> tuple[str, dict]:
-    """Name and dvc.lock entry of the stage that wrote these very bytes, wherever they lie now."""
+    """Name and dvc.lock entry of the stage that wrote these bytes, wherever the file lies now."""
     checksum = md5(path)
     for name, stage in stages.items():
         if any(out.get("md5") == checksum for out in stage.get("outs", [])):
@@ -71,7 +71,7 @@ def maker(path: str, stages: lock.Stages) -> tuple[str, dict]:
 
 
 def commit(checksum: str) -> str:
-    """The last commit whose dvc.lock names the file with this checksum, and so all that made it."""
+    """The last commit of dvc.lock, if that names the file with this checksum; else why there is none."""
     if git("ls-tree", "HEAD", "dvc.lock") and checksum in git("show", "HEAD:dvc.lock"):
         return git("log", "-1", "--format=%H", "--", "dvc.lock")
     return "none, for the dvc.lock that names this file is not committed (`dvc repro` or `dvc exp apply` wrote it)"
@@ -115,7 +115,7 @@ def intervals(content: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def flat(content: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Nested values by their dotted names; the file names of dvc.lock's parameters are left out."""
+    """Nested values by their dotted names, without the key 'params.yaml' of dvc.lock."""
     for key, value in content.items():
         if isinstance(value, dict):
             yield from flat(value, prefix if key == "params.yaml" else f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""One HTML file that shows everything and needs no network; images are inside it."""
+"""One HTML file with all results. It needs no network, because it holds its images."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ TABS = {
 
 
 def render(scratch: Path) -> str:
-    """The page of the repository in the current directory; `scratch` knows how long stages took."""
+    """The page of the repository in the current directory; the folder `scratch` holds the durations of the stages."""
     commit = git("rev-parse", "--short", "HEAD") + (" and uncommitted changes" if git("status", "--porcelain") else "")
     metrics = Path("metrics")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
@@ -59,12 +59,12 @@ def render(scratch: Path) -> str:
 
 
 def identifier(title: str) -> str:
-    """A tab's name in the address of the page."""
+    """The name of a tab in the page's address."""
     return title.lower().replace(" ", "-")
 
 
 def figures(names: tuple[str, ...]) -> dict:
-    """The figures of one tab; a note for each whose tables are absent."""
+    """The figures of one tab, and a note for each figure whose tables are absent."""
     drawn, notes = [], []
     for name in names:
         figure = FIGURES[name]

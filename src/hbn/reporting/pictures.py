@@ -44,9 +44,10 @@ STYLE: dict[Any, Any] = {
 }
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # a date would change the file
 TASKS = ("challenge1", "challenge2")
+BAD = ("dead", "noisy", "bridged")  # channels
 MODEL, SCALP = Path("models/challenge1.pt"), Path("docs/figures/scalp.svg")
 # Results of benchmarks, which take hours: they are in git, too.
-LEARNING, INFERENCE = "benchmarks/results/learning.csv", "benchmarks/results/inference.csv"
+LEARNING, INFERENCE, ROBUSTNESS = (f"benchmarks/results/{name}.csv" for name in ("learning", "inference", "robustness"))
 
 
 def plot(title: str, height_px: int, draw: Callable[..., None], n_rows: int = 1, n_columns: int = 1) -> str:
@@ -218,6 +219,30 @@ def latency(root: Path) -> str:
     return plot("Time for one window of 2 s on one CPU", 250, draw)
 
 
+def robustness(root: Path) -> str:
+    """NRMSE of challenge 1 against the number of bad channels of each kind, beside other networks."""
+    rows = [row for row in read_csv(root / ROBUSTNESS) if row["score"] == "nrmse"]
+    clean = {row["network"]: float(row["value"]) for row in rows if row["disturbance"] == "none"}
+    kinds = {kind: [row for row in rows if row["disturbance"] == f"{kind}_channels"] for kind in BAD}
+    values = [*clean.values(), *(value for known in kinds.values() for value in column(known, "value"))]
+    ends = min(values) - 0.02, max(values) + 0.02
+
+    def draw(*panels: Axes) -> None:
+        for axes, (kind, known_of_kind) in zip(panels, kinds.items(), strict=True):
+            by_network = groups(known_of_kind, "network")
+            for (network, known), marker in zip(by_network.items(), "os^Dv", strict=False):
+                n_bad, nrmse = [0.0, *column(known, "level")], [clean[network], *column(known, "value")]
+                axes.plot(n_bad, nrmse, f"{marker}-", ms=4, color=OURS if network == "ours" else OTHER, label=network)
+            axes.set(title=kind, xlabel="bad channels", ylabel="NRMSE" if axes is panels[0] else "", xscale="symlog")
+            axes.set_xticks([0, 1, 5, 20], ["0", "1", "5", "20"])
+            axes.minorticks_off()
+            axes.set_ylim(*ends)
+            axes.tick_params(labelleft=axes is panels[0])
+        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+    return plot("What bad channels do to the error", 300, draw, n_columns=3)
+
+
 def scalp_maps(root: Path) -> str:
     """What the most used spatial filters of challenge 1 pick up."""
     path = root / MODEL
@@ -236,4 +261,10 @@ def scalp_maps(root: Path) -> str:
     return svg.replace("</style>", f"</style><desc>{MODEL} {md5(path)}</desc>", 1)
 
 
-PICTURES = {"pipeline": pipeline, "response_time": response_time, "labels": label_efficiency, "latency": latency}
+PICTURES = {
+    "pipeline": pipeline,
+    "response_time": response_time,
+    "labels": label_efficiency,
+    "latency": latency,
+    "robustness": robustness,
+}

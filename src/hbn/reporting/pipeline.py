@@ -1,4 +1,4 @@
-"""The pipeline at a glance: a drawing of its stages, and what each costs and when it last changed."""
+"""A drawing of the pipeline's stages, and the duration, size and last change of each stage."""
 
 import io
 from html import escape
@@ -18,7 +18,7 @@ Followers = dict[str, set[str]]  # stage -> the stages that read its outputs
 def stages(scratch: Path) -> list[dict]:
     """Every stage of dvc.yaml: name, declaration, time of its last run here, size of its outputs, last change.
 
-    The parts of a matrix, one per release, count together. What is not known is None.
+    The releases of a matrix stage are added up. Unknown values are None.
     """
     locked, changes = lock.read_lock(), lock.last_changes()
     rows = []
@@ -44,10 +44,10 @@ def stages(scratch: Path) -> list[dict]:
 
 
 def drawing(followers: Followers) -> str:
-    """The stages as SVG from left to right; those of one matrix share a box.
+    """The stages as SVG, from left to right; the releases of a matrix stage share a box.
 
-    Lines go from column to column only: every stage has a line from the last stage that it waits for, and its other
-    inputs are in its declaration.
+    Lines connect neighbouring columns only, so every stage has a line from the last stage for which it waits. The
+    declaration of a stage names its other inputs.
     """
     releases: dict[str, list[str]] = {}
     after: Followers = {}
@@ -77,9 +77,9 @@ def drawing(followers: Followers) -> str:
 
 
 def depths(after: Followers) -> dict[str, int]:
-    """The column of each stage: the longest way to it from a first one."""
+    """The column of each stage: the length of the longest path to it."""
     depth = dict.fromkeys(after, 0)
-    for _ in after:  # no way is longer than the number of stages
+    for _ in after:  # no path is longer than the number of stages
         for name, following in after.items():
             for other in following:
                 depth[other] = max(depth[other], depth[name] + 1)

@@ -1,4 +1,4 @@
-"""What git and DVC say about this repository, by their own commands (in the current directory)."""
+"""Facts about the repository in the current directory, from the commands of git and DVC."""
 
 import hashlib
 import io
@@ -19,38 +19,38 @@ def git(*arguments: str) -> str:
 
 
 def dvc(*arguments: str) -> str:
-    """Standard output of a DVC command, of the DVC beside this Python."""
+    """Standard output of a DVC command, run by this Python."""
     return _run(sys.executable, "-m", "dvc", *arguments).decode()
 
 
 def dvc_json(*arguments: str) -> Any:
-    """What a DVC command with `--json` answers; nothing to say is {}."""
+    """The parsed output of a DVC command with `--json`; {} for empty output."""
     return json.loads(dvc(*arguments, "--json") or "{}")
 
 
 def extract(revision: str, folder: Path, *paths: str) -> None:
-    """Put those of `paths` that git has at `revision` below `folder`."""
+    """Write those of `paths` that exist in git at `revision` below `folder`."""
     known = [path for path in paths if git("ls-tree", revision, path)]
     if known:
         with tarfile.open(fileobj=io.BytesIO(_run("git", "archive", revision, *known))) as archive:
-            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # which Python 3.11.2 has not
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 does not have it
             archive.extractall(folder)
 
 
 def ignored(paths: list[str]) -> set[str]:
-    """Those of `paths` that git ignores: the products that a fresh clone does not have."""
+    """Those of `paths` that git ignores, which a fresh clone does not have."""
     done = subprocess.run(["git", "check-ignore", *paths], capture_output=True, text=True) if paths else None
     return set(done.stdout.splitlines()) if done else set()
 
 
 def md5(path: Path | str) -> str:
-    """The checksum of a file by which dvc.lock knows it."""
+    """The MD5 of a file, as in dvc.lock."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def stage_graph() -> dict[str, set[str]]:
-    """Every stage and the stages that read its outputs."""
+    """For every stage, the stages that read its outputs."""
     dot = dvc("dag", "--dot")
     followers = {name: set() for name in re.findall(r'^"([^"]+)";', dot, re.MULTILINE)}
     for before, after in re.findall(r'^"([^"]+)" -> "([^"]+)";', dot, re.MULTILINE):

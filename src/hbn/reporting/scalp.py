@@ -27,8 +27,8 @@ def filter_maps(path: Path) -> tuple[str, plt.Figure]:
 
 
 def most_used(path: Path, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The patterns (C, N) of the n filters that the network reads most, and how strongly (N,), the first being 1."""
-    # Of no use without the model, and slow to import.
+    """The patterns (C, N) of the n filters that the network uses most, and their use (N,) relative to the first."""
+    # Imported here because the import is slow and only needed if the model exists.
     from hbn.networks.architecture import members_of
     from hbn.networks.inference import load_file
 
@@ -45,7 +45,7 @@ def most_used(path: Path, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(panels: Iterable[Axes], patterns: np.ndarray, use: np.ndarray, **options) -> None:
-    """A map of each pattern (C, N) with its use (N,) on a panel of its own; `options` as of mne.viz.plot_topomap."""
+    """Draw each pattern (C, N) with its use (N,) on its own panel; `options` are those of mne.viz.plot_topomap."""
     import mne
 
     from hbn.data.bids import CHANNELS, MONTAGE

@@ -1,4 +1,4 @@
-"""What the page opens on: scores beside baselines and ceiling, the data, the commit, the news since the last tag."""
+"""The page's first tab: scores beside baselines and ceiling, the data, and changes since the last version tag."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Panel:
     file: str
     score: str
     guess: float  # the score of knowing nothing
-    ceiling: tuple[str, ...] = ()  # numbers of the simulation, whose mean an ideal observer reaches
+    ceiling: tuple[str, ...] = ()  # names in metrics/fetch; an ideal observer reaches their mean
 
 
 PANELS = (
@@ -45,7 +45,7 @@ PANELS = (
 
 
 def forest(metrics: Path) -> list[dict]:
-    """Every panel with its rows (label, kind, value, low, high) and its axis; panels without results are left out."""
+    """The panels that have results, each with its rows (label, kind, value, low, high) and its axis."""
     panels = []
     for panel in PANELS:
         file = metrics / f"{panel.file}.json"
@@ -86,7 +86,7 @@ def ceiling(metrics: Path, names: tuple[str, ...]) -> float | None:
 
 
 def data_facts(metrics: Path) -> dict[str, str]:
-    """What data the results are of: source, releases, participants and trials by split."""
+    """The data behind the results: source, releases, participants and trials by split."""
     sources = {read_json(path).get("source", "unknown") for path in metrics.rglob("*.json")}
     facts = {"Data": ", ".join(sorted(sources)) or "no result yet"}
     if releases := sorted(path.stem for path in metrics.glob("fetch/*.json")):
@@ -121,7 +121,7 @@ def since_last_tag() -> dict:
 
 
 def order(name: str) -> tuple[bool, int]:
-    """Networks first, in the order of NETWORKS, then baselines from what knows most to what knows least."""
+    """Sort key of predictors: networks in the order of NETWORKS, then baselines from the best informed on."""
     if name in BASELINES:
         return True, -list(BASELINES).index(name)
     return False, list(NETWORKS).index(name) if name in NETWORKS else len(NETWORKS)

@@ -1,4 +1,4 @@
-"""The one writer of tables, as Markdown and for a terminal, and of the numbers in them."""
+"""Tables as Markdown and for a terminal, and the format of numbers in them."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ Rows = Sequence[Sequence[object]]
 
 
 def show(value: object) -> str:
-    """A value for reading: numbers with four significant digits, nothing for None."""
+    """A value as text: floats with four significant digits, empty for None."""
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def interval(row: dict, digits: int = 2) -> str:
-    """A score and its interval as 'value (low to high)'; nothing for an undefined score, which is {}."""
+    """A score and its interval as 'value (low to high)'; empty for an undefined score, {}."""
     if "value" not in row:
         return ""
     value, low, high = (f"{row[key]:.{digits}f}" for key in ("value", "low", "high"))
@@ -19,12 +19,12 @@ def interval(row: dict, digits: int = 2) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether it can be compared and subtracted: true and false are no numbers."""
+    """Whether a value can be compared and subtracted; true and false cannot."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def markdown(titles: Sequence[str], rows: Rows, aligned: bool = False) -> str:
-    """A Markdown table; `aligned` for those who read it as text."""
+    """A Markdown table; `aligned` pads its columns for reading as plain text."""
     lines = [list(titles), ["---"] * len(titles), *([show(value) for value in row] for row in rows)]
     if aligned:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -42,9 +42,9 @@ def terminal(
 ) -> str:
     """A table of at most `width` characters a line.
 
-    A title such as 'challenge1.nrmse' stands on two lines. Columns without any value are left out. Where the rest does
-    not fit, so are columns in `optional`, from the first on, until the last column has `narrowest` characters; a last
-    line names them. What is too long for the last column is cut.
+    A title such as 'challenge1.nrmse' takes two lines. Columns without any value are left out. If the others do not
+    fit, columns in `optional` are left out, from the first on, until the last column has `narrowest` characters. An
+    additional line names them. Text that is too long for the last column is cut.
     """
     cells = [[show(value) for value in row] for row in rows]
     shown = [i for i in range(len(titles)) if any(row[i] for row in cells)]
@@ -67,7 +67,7 @@ def terminal(
         for text in (*zip(*heads, strict=True), *cells)
     ]
     if hidden:
-        lines.append(f"Not shown, for they do not fit into {width} columns: {', '.join(hidden)}")
+        lines.append(f"Not shown, because they do not fit into {width} columns: {', '.join(hidden)}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""`dvc repro` on a terminal: one line per stage instead of all that DVC and the stages write."""
+"""`dvc repro` on a terminal: one line per stage instead of the whole output of DVC and the stages."""
 
 import codecs
 import os
@@ -16,7 +16,7 @@ from typing import TextIO
 
 LOG = Path(".scratch/repro.log")
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[78=>])")  # colours, movements of the cursor
-ENDS = re.compile(r"(\r*\n|\r+(?=[^\r\n]))")  # of a line, of one state of a progress bar
+ENDS = re.compile(r"(\r*\n|\r+(?=[^\r\n]))")  # the end of a line or of one state of a progress bar
 RUNNING = re.compile(r"Running stage '([^']+)'")
 SKIPPED = re.compile(r"Stage '([^']+)' (didn't change, skipping|is cached)")
 FINISHED = re.compile(r"(Updating|Generating) lock file")
@@ -32,7 +32,7 @@ class Display:
         self.stage, self.start_s, self.state, self.output = "", 0.0, "", []
 
     def take(self, text: str, is_line: bool) -> None:
-        """Show one line of output or, where `is_line` is false, the present state of a progress bar."""
+        """Show one line of output or, if `is_line` is false, the present state of a progress bar."""
         running, skipped = RUNNING.search(text), SKIPPED.search(text)
         if running or skipped or FINISHED.search(text):
             self.finish()
@@ -49,7 +49,7 @@ class Display:
         self.refresh()
 
     def refresh(self) -> None:
-        """Write the line of the stage that runs, over the one before."""
+        """Overwrite the last line with the present state of the running stage."""
         number = self.n_ran + self.n_skipped + bool(self.stage)
         took = duration(time.monotonic() - self.start_s) if self.stage else ""
         text = f"[{number:>2}/{self.n_stages}] {self.stage:<20} {took:>7}  {self.state}"
@@ -57,7 +57,7 @@ class Display:
         self.out.flush()
 
     def finish(self) -> None:
-        """Leave a line for the stage that ran."""
+        """Write the final line of the stage that ran."""
         if self.stage:
             self.n_ran += 1
             took = duration(time.monotonic() - self.start_s)
@@ -65,7 +65,7 @@ class Display:
         self.stage = self.state = ""
 
     def end(self, failed: bool) -> None:
-        """Leave what is worth knowing of the whole run."""
+        """Write the summary of the run and, after a failure, all output of the failed stage."""
         if failed and self.stage:
             self.line(f"All that {self.stage} wrote:")
             self.out.writelines(f"  {line}\n" for line in self.output)
@@ -78,9 +78,9 @@ class Display:
 
 
 def run_on_terminal(command: list[str], interrupts: list[int]) -> int:
-    """Run a `dvc repro`, to which a pseudo-terminal looks like the user's; return its exit status.
+    """Run `dvc repro` on a pseudo-terminal and display its output; returns its exit status.
 
-    A stage that `interrupts` ended says nothing that the user does not know.
+    If the user interrupted the run (`interrupts`), the output of the stage is not shown again.
     """
     names = subprocess.run(["dvc", "stage", "list", "--name-only"], capture_output=True, text=True).stdout
     width = shutil.get_terminal_size().columns
@@ -104,9 +104,9 @@ def run_on_terminal(command: list[str], interrupts: list[int]) -> int:
 
 
 def pieces(terminal: int) -> Iterator[tuple[str, bool]]:
-    """What is written to a pseudo-terminal until nobody has it open, without colours: text, and whether it is a line.
+    """The output to a pseudo-terminal, until all writers close it, without colours: text, and whether it is a line.
 
-    After a second without output, an empty piece.
+    After each second without output, it yields an empty piece.
     """
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     rest = ""
@@ -116,7 +116,7 @@ def pieces(terminal: int) -> Iterator[tuple[str, bool]]:
             continue
         try:
             data = os.read(terminal, 65536)
-        except OSError:  # Linux: nobody has it open
+        except OSError:  # on Linux, when all writers have closed it
             data = b""
         if not data:
             break
@@ -129,7 +129,7 @@ def pieces(terminal: int) -> Iterator[tuple[str, bool]]:
 
 
 def duration(seconds: float) -> str:
-    """As 8 s, 2:05 or 1:02:05."""
+    """A duration as text: 8 s, 2:05 or 1:02:05."""
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,4 +1,4 @@
-"""Baselines: predictions without EEG, beside which every score of EEG stands."""
+"""Baselines: predictions without EEG, with which every score of EEG is compared."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ def age_sex(participants: Sequence[Row]) -> np.ndarray:
 
 
 def stimulus_and_history(trials: Sequence[Row]) -> np.ndarray:
-    """What a trial showed and how the previous trial went (N, 10); nothing of it comes from the EEG.
+    """Features (N, 10) of what a trial showed and of how the previous trial went, without EEG.
 
     Columns: side, foreperiod and its square, fast block, trial number, early press, previous response time (NaN
     where there was none), previous outcome (correct, wrong, miss).
@@ -37,12 +37,12 @@ def stimulus_and_history(trials: Sequence[Row]) -> np.ndarray:
 
 
 def predict_number(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Ridge regression with the penalty chosen by leave-one-out on the training rows."""
+    """Predictions (M,) of ridge regression; the penalty is chosen by leave-one-out on the training rows."""
     return _prepared(RidgeCV(alphas=np.logspace(-2, 4, 13))).fit(train_x, train_y).predict(x)
 
 
 def predict_probability(train_x: np.ndarray, train_label: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Probability of label 1 by logistic regression."""
+    """Probability (M,) of label 1 by logistic regression; where the training rows have one label, that label."""
     if len(np.unique(train_label)) < 2:
         return np.full(len(x), float(train_label[0]))
     return _prepared(LogisticRegression()).fit(train_x, train_label).predict_proba(x)[:, 1]

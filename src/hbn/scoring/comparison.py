@@ -1,4 +1,4 @@
-"""Is one predictor better than another beyond chance? Paired over participants, corrected where many are compared."""
+"""Whether a predictor is better than another beyond chance: paired over participants, corrected for many tests."""
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def table(
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:
-    """p values corrected for their number: the chance of any false claim stays below the level.
+    """p values corrected for the number of tests, so that the chance of any false claim stays below the level.
 
     Source: Holm, A simple sequentially rejective multiple test procedure (1979).
     """
@@ -69,7 +69,7 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
 
 
 def judge(comparisons: dict[str, dict]) -> dict[str, dict]:
-    """Comparisons of `paired` by the dotted name of their score, with 'p_holm' over all of them and a 'verdict'.
+    """Comparisons by the dotted name of their score, each with 'p_holm' over all of them and a 'verdict'.
 
     The verdict is for the first predictor. The name decides whether higher is better, as in 'gain.pearson_r'.
     """
@@ -81,10 +81,10 @@ def judge(comparisons: dict[str, dict]) -> dict[str, dict]:
 
 
 def verdict(name: str, difference: float, p: float) -> str:
-    """In words, what a difference in the score `name` means for the first of two predictors."""
+    """What a difference in the score `name` means for the first of two predictors, in words."""
     sign = direction(name)
     if not sign:
-        raise ValueError(f"no direction is known for the score {name}; hbn.scoring.names has those that are")
+        raise ValueError(f"the score {name} has no direction in hbn.scoring.names; add it there")
     if p >= LEVEL:
         return UNCLEAR
     return BETTER if sign * difference > 0 else WORSE

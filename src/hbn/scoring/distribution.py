@@ -13,9 +13,9 @@ from scipy.special import ndtr
 
 from hbn.scoring import metrics
 
-COLUMNS = slice(3, None)  # of the network's output, in which its distribution stands
+COLUMNS = slice(3, None)  # of the network's output: those that hold its distribution
 LEVELS = (0.5, 0.8, 0.95)  # of central intervals
-TEMPERATURES = (0.2, 5.0)
+TEMPERATURES = (0.2, 5.0)  # bounds of the search
 SMALLEST_MASS = 1e-12  # a probability of zero would make a single trial's log likelihood infinite
 PLOTTED_LEVELS = np.linspace(0.05, 0.95, 19)
 
@@ -28,12 +28,12 @@ class Predicted:
     edges_s: np.ndarray  # (K + 1,)
 
     def rows(self, index: np.ndarray) -> "Predicted":
-        """The distributions of some of the trials."""
+        """The distributions of the trials in `index`."""
         return Predicted(self.mass[index], self.edges_s)
 
 
 def bin_edges_s(trial_offset_s: float, window_s: float, n_bins: int) -> np.ndarray:
-    """Edges (n_bins + 1,) of the network's distribution: a press before the window, then the window in equal parts."""
+    """Edges (n_bins + 1,) in s of the network's bins: one before the window, then the window in equal parts."""
     return np.concatenate([[0.0], trial_offset_s + window_s * np.linspace(0, 1, n_bins)])
 
 
@@ -47,7 +47,7 @@ def gaussian(mean_s: np.ndarray, sd_s: float, edges_s: np.ndarray) -> np.ndarray
 def empirical(sample_s: np.ndarray, edges_s: np.ndarray, n_trials: int) -> np.ndarray:
     """Mass (n_trials, K), the same in every row: the share of the response times in each bin.
 
-    Of sample_s, NaN is no response; what lies outside belongs to the first or the last bin.
+    In sample_s, NaN is no response. Times outside the edges belong to the first or the last bin.
     """
     known_s = sample_s[~np.isnan(sample_s)]
     counts, _ = np.histogram(np.clip(known_s, edges_s[0], edges_s[-1]), edges_s)
@@ -70,12 +70,12 @@ def central_interval(mass: np.ndarray, edges_s: np.ndarray, level: float) -> tup
 
 
 def coverage(y_s: np.ndarray, low_s: np.ndarray, high_s: np.ndarray) -> float:
-    """Share of response times (N,) inside their intervals: at best the level of the intervals."""
+    """Share of response times (N,) inside their intervals; it equals the level if the intervals are calibrated."""
     return float(np.mean((low_s <= y_s) & (y_s <= high_s)))
 
 
 def crps_s(mass: np.ndarray, edges_s: np.ndarray, y_s: np.ndarray) -> np.ndarray:
-    """Continuous ranked probability score (N,) in s: lower is better, for a point prediction the absolute error.
+    """Continuous ranked probability score (N,) in s; lower is better. For a point prediction it is the absolute error.
 
     The integral over t of (F(t) - [t >= y])^2, exact for the piecewise linear F of these distributions.
     Source: Gneiting and Raftery, Strictly proper scoring rules, prediction, and estimation (2007).
@@ -92,7 +92,7 @@ def crps_s(mass: np.ndarray, edges_s: np.ndarray, y_s: np.ndarray) -> np.ndarray
 
 
 def temper(mass: np.ndarray, temperature: float) -> np.ndarray:
-    """Mass (N, K) with its log probabilities divided by `temperature`: above 1 wider, below 1 narrower."""
+    """Mass (N, K) with log probabilities divided by `temperature`: wider if it is above 1, narrower if below."""
     powered = mass ** (1 / temperature)
     return powered / powered.sum(1, keepdims=True)
 
@@ -131,14 +131,15 @@ def scores(
 
 
 def coverage_curves(predicted: dict[str, Predicted], rt_s: np.ndarray) -> np.ndarray:
-    """Rows of the level of an interval and the share of response times inside it, a column for each predictor.
+    """A row for each level of an interval: the level, then the share of response times inside it by predictor.
 
     rt_s is (N,), NaN without a response.
     """
     answered = ~np.isnan(rt_s)
     columns = [PLOTTED_LEVELS]
-    for one in predicted.values():
-        ends = [central_interval(one.mass[answered], one.edges_s, level) for level in PLOTTED_LEVELS]
+    for distributions in predicted.values():
+        mass, edges_s = distributions.mass[answered], distributions.edges_s
+        ends = [central_interval(mass, edges_s, level) for level in PLOTTED_LEVELS]
         columns.append(np.array([coverage(rt_s[answered], low_s, high_s) for low_s, high_s in ends]))
     return np.stack(columns, axis=1)
 

@@ -1,4 +1,4 @@
-"""The scores of challenge 2 as functions of all participants: factors (P, K) and what is predicted of them (P, K)."""
+"""The scores of challenge 2, as functions of the true factors (P, K) and the predicted factors (P, K)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Scores by group: a model that works for teenagers only should say so."""
+"""Scores by group, which show a model that works for teenagers only."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hbn.scoring import metrics
 
-SMALLEST = 5  # participants; an interval over fewer says nothing
+SMALLEST = 5  # participants of a group; an interval over fewer says nothing
 UNKNOWN = "unknown"
 
 
@@ -70,10 +70,10 @@ def of_participants(participants: Sequence[Mapping[str, str]]) -> dict[str, np.n
 
 
 def age_thirds(participant: np.ndarray, age_years: np.ndarray) -> np.ndarray:
-    """Labels (N,) of the thirds by age, with their ranges in whole years (no dots, which separate the names of
-    metrics); each participant (N,) counts once.
+    """Labels (N,) of the thirds by age, in which each participant (N,) counts once.
 
-    age_years (N,) is NaN where unknown.
+    A label states the range in whole years; it has no dots, because dots separate the names of metrics. age_years (N,)
+    is NaN where unknown.
     """
     _, first = np.unique(participant, return_index=True)
     ages = np.sort(age_years[first][~np.isnan(age_years[first])])

@@ -10,7 +10,7 @@ Score = Callable[..., float | None]  # None where it is undefined
 
 
 def nrmse(y: np.ndarray, prediction: np.ndarray) -> float | None:
-    """Root mean square error over the population standard deviation of y: 1 is the test mean's score.
+    """Root mean square error over the population standard deviation of y; the mean of y scores 1.
 
     None when y is constant, such as one participant drawn again and again.
     Source: the scoring rule of the EEG Foundation Challenge (NeurIPS 2025).
@@ -33,7 +33,7 @@ def pearson_r(y: np.ndarray, prediction: np.ndarray) -> float:
 def auroc(label: np.ndarray, score: np.ndarray) -> float | None:
     """Area under the ROC curve: the share of pairs in which the positive (N,) has the higher score (N,).
 
-    None when only one class is present. By ranks, which thousands of bootstrap samples need fast.
+    None when only one class is present. Computed from ranks, which is fast enough for thousands of bootstrap samples.
     """
     positive = np.asarray(label, dtype=bool)
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
@@ -48,7 +48,7 @@ def roc_curve(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def calibration(label: np.ndarray, probability: np.ndarray) -> list[tuple[float, float, int]]:
-    """Mean probability, share of positive labels and number of tenths of the items, from the least probable on."""
+    """Mean probability, share of positive labels and number of items in each tenth of the items by probability."""
     tenths = [part for part in np.array_split(np.argsort(probability, kind="stable"), 10) if len(part)]
     return [(float(probability[part].mean()), float(label[part].mean()), len(part)) for part in tenths]
 
@@ -56,7 +56,7 @@ def calibration(label: np.ndarray, probability: np.ndarray) -> list[tuple[float,
 def auroc_by_participant(label: np.ndarray, score: np.ndarray, participant: np.ndarray) -> tuple[np.ndarray, ...]:
     """Participants (P,) with both classes, their own AUROC (P,) and number of pairs of trials (P,).
 
-    A participant's overall rate, which pooled AUROC rewards, does not help within a participant.
+    Pooled AUROC also rewards knowing each participant's overall rate, which does not help within a participant.
     """
     rows = []
     for name in np.unique(participant):
@@ -77,8 +77,8 @@ def difference(score: Score) -> Score:
     """By how much `score` of a first prediction exceeds that of a second, on the same rows: (y, first, second)."""
 
     def paired(y: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
-        of_first, of_second = score(y, first), score(y, second)
-        return None if of_first is None or of_second is None else of_first - of_second
+        first_score, second_score = score(y, first), score(y, second)
+        return None if first_score is None or second_score is None else first_score - second_score
 
     return paired
 
@@ -98,8 +98,8 @@ def with_interval(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_
     """`score(*arrays)` with its 95 % percentile bootstrap interval over participants.
 
     participant and each array are (N,); whole participants are drawn with replacement, because
-    trials of one participant are not independent. Returns {'value', 'low', 'high'}; keys whose
-    score is undefined are left out.
+    trials of one participant are not independent. Returns {'value', 'low', 'high'}, or {} where the
+    score is undefined.
     """
     value = score(*arrays)
     if value is None:
@@ -110,7 +110,7 @@ def with_interval(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_
 
 
 def bootstrap(score: Score, participant: np.ndarray, *arrays: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Scores (<= n_bootstrap,) of samples of participants drawn with replacement; undefined ones are left out."""
+    """Scores (<= n_bootstrap,) of samples of participants drawn with replacement, without undefined scores."""
     rows = [np.flatnonzero(participant == name) for name in np.unique(participant)]
     rng = np.random.default_rng(seed)
     draws = []

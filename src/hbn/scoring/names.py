@@ -1,17 +1,17 @@
-"""What the names in metrics files mean: which predictors are baselines, and which scores are better higher or lower.
+"""The names in metrics files: which predictors are baselines, and whether a higher or a lower score is better.
 
-It needs no other package, for the report of a pull request is written where only DVC and matplotlib are installed.
+It imports no other package, because the report of a pull request is written with only DVC and matplotlib installed.
 """
 
 import re
 
-# Predictors that see no EEG, and what each one knows.
+# Predictors that see no EEG, and what each of them knows.
 BASELINES = {
     "mean": "training mean",
     "age_sex": "age and sex",
     "stimulus_history": "age, sex, stimulus, previous trial",
 }
-# Numbers with these words in their names are nobody's success: baselines, bounds and differences.
+# Numbers without a direction have these words in their names: baselines, bounds and differences.
 NO_DIRECTION = re.compile(rf"(^|\.)({'|'.join(BASELINES)}|ceiling|drop|reference)(\.|$)|_of_zero$|_training_mean$")
 LOWER_IS_BETTER = re.compile(r"nrmse|mae|crps|loss|_ms$|size|width|_mb$|rejected|dropped")
 HIGHER_IS_BETTER = re.compile(r"pearson_r|(^|_)r$|auroc|explained|speedup|windows_per_s|accepted|within_budget|enough")

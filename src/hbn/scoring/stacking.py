@@ -1,8 +1,8 @@
-"""EEG and metadata together: one prediction out of two, to ask what EEG adds.
+"""EEG and metadata combined into one prediction, which shows what EEG adds.
 
-A stack is fitted to predictions for trials or participants that neither of the two models was fitted to, or it would
-trust the one that memorises more. For response times these are the validation participants. Where nothing was chosen
-on validation participants, `out_of_fold` makes such predictions for all fitted participants.
+A stack must be fitted to predictions for trials or participants that neither of the two models was fitted to.
+Otherwise it would trust the model that memorises more. For response times these are the validation participants.
+Where nothing was chosen on validation participants, `out_of_fold` makes such predictions for all fitted participants.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from hbn.scoring.baselines import predict_number, predict_probability
 
 SMALLEST_PROBABILITY = 1e-4  # keeps log odds finite
 
-FitPredict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows to fit, other rows -> predictions for these
+FitPredict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (rows to fit, other rows) -> predictions for these
 
 
 def stack_number(held_out: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def stack_number(held_out: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.nda
 def stack_probability(held_out: np.ndarray, label: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Probability (M,) of label 1 by logistic regression on the log odds of K models, held_out (N, K) and new (M, K).
 
-    Where all labels (N,) are the same, it is that label.
+    If all labels (N,) are equal, the probability is that label.
     """
     return predict_probability(_log_odds(held_out), label, _log_odds(new))
 

@@ -1,7 +1,7 @@
-"""The scores of challenge 1 as functions of all trials, so that each can be compared, grouped and drawn with the rest.
+"""The scores of challenge 1, as functions of all trials, so that one code compares, groups and bootstraps each.
 
 rt_s is (N,) response times, NaN where there was no response. output is (N, K) with the predicted response time in its
-first column and the probability of no response in its second. That of a network has more columns.
+first column and the probability of no response in its second. The output of a network has further columns.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ Row = dict[str, str]
 
 
 def _answered(score: metrics.Score) -> metrics.Score:
-    """`score` of the predicted response times of the answered trials; None without any."""
+    """`score` of the predicted response times of the answered trials; None if no trial is answered."""
 
-    def of_answered(rt_s: np.ndarray, output: np.ndarray) -> float | None:
+    def answered_score(rt_s: np.ndarray, output: np.ndarray) -> float | None:
         answered = ~np.isnan(rt_s)
         return score(rt_s[answered], output[answered, 0]) if answered.any() else None
 
-    return of_answered
+    return answered_score
 
 
 def auroc_miss(rt_s: np.ndarray, output: np.ndarray) -> float | None:

@@ -1,1 +1,1 @@
-"""A cohort in the form of HBN-EEG, with people, behaviour and EEG of known effects."""
+"""A simulated cohort in the form of HBN-EEG: people, behaviour and EEG with known effects."""

@@ -1,7 +1,7 @@
 """The simulated cohort's EEG: a spherical head, named sources, rhythms, background and artefacts.
 
-All signals are float32 (C, T) in microvolts against Cz. What a participant's factors change is in
-people.FEATURES, what events evoke in `evoked`.
+All signals are float32 (C, T) in microvolts against Cz. people.FEATURES says what a participant's factors change. The
+module `evoked` makes what events evoke.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ from hbn.simulator.evoked import hand_modulation, mouse_hand, responses_uv
 from hbn.simulator.people import EXPONENT, Brain, Person, rng_of
 from hbn.simulator.tasks import spans
 
-# Dipoles, named by the electrode above them; radial, 65 mm from the centre of the head.
+# Radial dipoles and the electrode above each, 65 mm from the centre of the head.
 SOURCES = {
     **{"parietal": "E62", "left_motor": "E36", "right_motor": "E104", "frontal": "E11", "midline": "E6"},
     **{"left_frontal": "E24", "right_frontal": "E124", "left_occipital": "E70", "right_occipital": "E83"},
@@ -29,21 +29,21 @@ RHYTHMS_UV = {
     **{f"{side}_motor": {"mu": 3.0, "beta": 2.5} for side in ("left", "right")},
     **{"parietal": {"alpha": 2.5}, "frontal": {"theta": 4.0}, "midline": {"theta": 2.4}},
 }
-# Centre (alpha: the average participant's) and width of their Gaussian spectra.
+# Centre and width of the Gaussian spectrum of each rhythm; the centre of alpha is that of the average participant.
 BANDS_HZ = {"alpha": (9.0, 1.0), "mu": (10.0, 1.2), "beta": (20.0, 3.5), "theta": (6.0, 0.9)}
 N_BACKGROUND = 96
-BLOCK = 16  # sources simulated at once, which bounds memory
-# The named sources have a background of their own, which no spatial filter can tell from what they
-# respond: rms of each, in units of the background's at a typical electrode.
+BLOCK = 16  # sources simulated together; bounds memory
+# Rms of the background of each named source, relative to the background at a typical electrode. No spatial filter can
+# separate it from the responses of that source.
 OWN_BACKGROUND = 0.3
-FLAT_BELOW_HZ = 0.3  # where the background's spectrum stops rising
+FLAT_BELOW_HZ = 0.3  # below, the spectrum of the background is constant
 SENSOR_NOISE_UV = 1.0
 MAINS_HZ = 60.0
 
 
 @lru_cache
 def head() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Topographies of SOURCES (C,) and of everything with a 1/f background (C, N_BACKGROUND + sources).
+    """Topographies (C,) of SOURCES by name, and (C, N_BACKGROUND + sources) of all sources with a 1/f background.
 
     Potentials of current dipoles in MNE's four-shell spherical head under the net's standard
     montage, against the average, scaled to 1 at the best electrode.
@@ -79,10 +79,10 @@ def head() -> tuple[dict[str, np.ndarray], np.ndarray]:
     return dict(zip(SOURCES, named.T, strict=True)), background
 
 
-def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.Simulator) -> np.ndarray:
-    """The EEG (C, T) float32 of one recording, whose events (the last one ends it) are `rows`."""
-    rng = rng_of(p.seed, one.participant_id, recording.column, "eeg")
-    brain = Brain.of(one, p)
+def recording_uv(person: Person, recording: Recording, rows: list[dict], p: params.Simulator) -> np.ndarray:
+    """The EEG (C, T) float32 of one recording with the events `rows`, the last of which is its end."""
+    rng = rng_of(p.seed, person.participant_id, recording.column, "eeg")
+    brain = Brain.of(person, p)
     topographies, background = head()
     time_s = np.arange(round(rows[-1]["onset_s"] * p.sfreq_hz), dtype=np.float32) / p.sfreq_hz
     n = len(time_s)
@@ -93,12 +93,12 @@ def recording_uv(one: Person, recording: Recording, rows: list[dict], p: params.
     level_uv = p.background_uv * background_scale(p.sfreq_hz)
     data_uv = np.zeros((len(CHANNELS), n), dtype=np.float32)
     for begin in range(0, background.shape[1], BLOCK):
-        some = background[:, begin : begin + BLOCK]
-        data_uv += some @ (_shaped(rng, some.shape[1], n, pink) * np.float32(level_uv))
+        block = background[:, begin : begin + BLOCK]
+        data_uv += block @ (_shaped(rng, block.shape[1], n, pink) * np.float32(level_uv))
 
     named = {name: np.zeros(n, dtype=np.float32) for name in SOURCES}
-    rhythms = rhythms_uv(rng, brain, hand_modulation(rows, time_s, mouse_hand(p.seed, one)), rows, time_s, p)
-    for part in (rhythms, responses_uv(rng, p, one, recording, rows, time_s)):
+    rhythms = rhythms_uv(rng, brain, hand_modulation(rows, time_s, mouse_hand(p.seed, person)), rows, time_s, p)
+    for part in (rhythms, responses_uv(rng, p, person, recording, rows, time_s)):
         for name, values in part.items():
             named[name] += values
     data_uv += np.stack([topographies[name] for name in named], axis=1) @ np.stack(list(named.values()))
@@ -117,7 +117,7 @@ def background_scale(sfreq_hz: float) -> float:
 def rhythms_uv(
     rng: np.random.Generator, brain: Brain, hands: tuple, rows: list[dict], time_s: np.ndarray, p: params.Simulator
 ) -> dict[str, np.ndarray]:
-    """Ongoing rhythms of named sources (RHYTHMS_UV) as this participant has them; `hands` scale the motor ones."""
+    """Ongoing rhythms (T,) of the named sources in a participant; `hands` scales the left and right motor rhythms."""
     closed = spans(rows, "instructed_toCloseEyes", "instructed_toOpenEyes", time_s)
     level = {"alpha": brain.log_alpha, "beta": brain.log_beta, "theta": brain.log_theta, "mu": 0.0}
     tilt = {"left_frontal": -brain.asymmetry, "right_frontal": brain.asymmetry}
@@ -165,7 +165,7 @@ def add_artefacts(
     c = len(CHANNELS)
     slow = np.stack([np.sin(2 * np.pi * time_s / period_s + rng.uniform(0, 6.28)) for period_s in (13.0, 29.0, 71.0)])
     data_uv += rng.normal(0, 15, size=(c, 3)).astype(np.float32) @ slow.astype(np.float32)
-    if sfreq_hz > 2 * MAINS_HZ:  # an amplifier's filter keeps it from folding back at lower rates
+    if sfreq_hz > 2 * MAINS_HZ:  # at lower rates the amplifier's filter removes mains before sampling
         mains = np.stack([f(2 * np.pi * MAINS_HZ * time_s) for f in (np.sin, np.cos)])
         data_uv += (2.0 * rng.lognormal(0, 0.5, size=(c, 1)) * rng.normal(size=(c, 2))).astype(np.float32) @ mains
     data_uv += rng.uniform(-200, 200, size=(c, 1)).astype(np.float32)

@@ -1,22 +1,23 @@
 """What events evoke in the simulated EEG: decisions, presses, onsets, feedback, flicker and films.
 
-Every task has amplitudes, latencies and topographies of its own, so what was learned on one does not simply
-hold for another. Common to all presses is what physiology has in common: a negativity over the motor cortex
-of the other hand, weaker mu and beta before it and stronger ones after it, and a centro-parietal positivity
-that ends with the decision (O'Connell, Dockree & Kelly 2012).
+Every task has its own amplitudes, latencies and topographies, so a network that has learned one task does not simply
+work on another. All presses share what physiology predicts: a negativity over the motor cortex opposite to the hand,
+weaker mu and beta before the press and stronger mu and beta after it, and a centro-parietal positivity that ends with
+the decision (O'Connell, Dockree & Kelly 2012).
 
-Heights at the best electrode with ramp_uv 18 (the background's rms is 10 uV), and when mu and beta change:
+Heights at the best electrode with ramp_uv 18 (the background has an rms of 10 uV), and changes of mu and beta in
+percent at times relative to the press:
 
-- contrast change detection: motor 9 uV, rising for 0.4 s, on the other side only; positivity 18 uV, from 0.3 s
+- contrast change detection: motor 9 uV, rising for 0.4 s, on the opposite side only; positivity 18 uV, from 0.3 s
   after the target to the press; mu and beta -40 % at -0.15 s, +30 % at 0.8 s
 - symbolSearch: motor 6 uV, rising for 0.8 s, 35 % of it on the same side, 3 uV over the midline; positivity 8 uV,
   rising for 0.9 s to a peak 0.3 s before the click, 40 % of it occipital, too; -30 % at -0.4 s, +20 % at 1.1 s
 - seqLearning (clicks without rows): motor 5 uV, 0.5 s, 20 % on the same side, 1.5 uV midline; positivity 3 uV,
   0.5 s, peak 0.1 s before, 20 % occipital; -25 % at -0.2 s, +15 % at 0.7 s
 
-Presses of contrast change detection that answer no target have the motor potential alone. Clicks are made with
-the right hand, by 8 % of the participants with the left. Onsets are in ONSETS; films evoke FILM_UV in everybody
-at the same second. Heights vary by HEIGHT_SD from event to event and by PERSON_SD between participants.
+Presses of contrast change detection that answer no target have only the motor potential. 8 % of the participants
+click with the left hand, the others with the right hand. ONSETS holds the responses to onsets. A film evokes the same
+course in everybody (FILM_UV). Heights vary by HEIGHT_SD between events and by PERSON_SD between participants.
 """
 
 from collections import defaultdict
@@ -31,30 +32,30 @@ from hbn.data.bids import Recording
 from hbn.simulator.people import MOVIES_S, Person, rng_of
 from hbn.simulator.tasks import VIDEO_CODES, contralateral, trials_of
 
-MOTOR_SHARE = 0.5  # of the readiness potential's height in the ramp's, in contrast change detection
+MOTOR_SHARE = 0.5  # height of the readiness potential over that of the ramp, in contrast change detection
 HEIGHT_SD = 0.3  # of the logarithm of a height, from event to event
 PERSON_SD = 0.25  # of the logarithm of a height, between participants
 LATENCY_SD_S = 0.012  # of the latencies of onsets, between participants
 RAMP_START_S = 0.3  # after the target
 MISS_RAMP = 0.25  # share of the ramp's height reached without a response
-LEFT_HANDED = 0.08  # of the participants click with the left hand
+LEFT_HANDED = 0.08  # share of the participants who click with the left hand
 
 
 @dataclass(frozen=True)
 class Press:
-    """How the presses of a task look. Heights are shares of ramp_uv, times are before the press."""
+    """The potentials and rhythms of a task's presses. Heights are shares of ramp_uv; times count from the press."""
 
     motor: float  # negativity over the motor cortex of the other hand
     rise_s: float
     fall_s: float
-    same_side: float  # share of it over the motor cortex of the same hand
+    same_side: float  # share of `motor` over the motor cortex of the same hand
     midline: float  # negativity over the supplementary motor area
     positivity: float  # centro-parietal; contrast change detection has `ramp` instead
     positivity_s: float
-    decided_s: float  # its peak, before the press
+    decided_s: float  # time from the peak of the positivity to the press
     occipital: float  # share of the positivity over the visual cortex
-    loss: tuple[float, float, float]  # of mu and beta: share, time, sd
-    rebound: tuple[float, float, float]
+    loss: tuple[float, float, float]  # change of mu and beta before the press: share, time, sd in s
+    rebound: tuple[float, float, float]  # change after the press: share, time, sd in s
 
 
 PRESSES = {
@@ -79,7 +80,7 @@ def _both(uv: float, at_s: float, sd_s: float) -> tuple[Wave, Wave]:
     return Wave("left_occipital", uv, at_s, sd_s), Wave("right_occipital", uv, at_s, sd_s)
 
 
-# Dots are seen by the other hemisphere more: see `_onsets`. A stimulus of surroundSupp ends after 2.4 s.
+# A dot evokes more in the opposite hemisphere (see `_onsets`). A stimulus of surroundSupp ends after 2.4 s.
 ONSETS = {
     "stim_ON": (Wave("occipital", 6.0, 0.12, 0.03), Wave("occipital", 2.5, 2.54, 0.04)),
     "fixpoint_ON": (Wave("occipital", 2.0, 0.14, 0.03),),
@@ -88,7 +89,7 @@ ONSETS = {
     "dot_ON": (*_both(4.0, 0.105, 0.02), *_both(-5.0, 0.165, 0.03), Wave("parietal", 4.5, 0.43, 0.11)),
     "dot_OFF": _both(2.0, 0.14, 0.03),
 }
-# Root mean square of what a film evokes, by source; the temporal ones share what is heard.
+# Root mean square of what a film evokes in each source. The temporal sources share the course of what is heard.
 FILM_UV = {"occipital": 2.0, "left_temporal": 1.5, "right_temporal": 1.5, "parietal": 1.0}
 FILM_SFREQ_HZ = 50.0
 FILM_BAND_HZ = (0.5, 8.0)
@@ -97,38 +98,38 @@ FILM_BAND_HZ = (0.5, 8.0)
 def responses_uv(
     rng: np.random.Generator,
     p: params.Simulator,
-    one: Person,
+    person: Person,
     recording: Recording,
     rows: list[dict],
     time_s: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """What the events of a recording evoke in named sources (eeg.SOURCES), (T,) float32 in microvolts.
 
-    `rng` draws the heights of the trials of contrast change detection; everything else has a generator of its own.
-    What stands at 0 s in a real table is spurious and evokes nothing.
+    `rng` draws the heights of the trials of contrast change detection; everything else has its own generator.
+    Events at 0 s in a real table are spurious and evoke nothing.
     """
     evoked = defaultdict(lambda: np.zeros(len(time_s), dtype=np.float32))
     rows = [row for row in rows if row["onset_s"] > 0]
     _trials(rng, evoked, rows, time_s, p.ramp_uv)
-    own = rng_of(p.seed, one.participant_id, recording.column, "evoked")
-    presses = presses_of(rows, mouse_hand(p.seed, one))
-    _presses(own, _scale(p.seed, one, "press"), evoked, presses, time_s, p.ramp_uv)
-    _onsets(own, p.seed, one, evoked, rows, time_s)
-    _films(p.seed, one, evoked, rows, time_s)
+    own = rng_of(p.seed, person.participant_id, recording.column, "evoked")
+    presses = presses_of(rows, mouse_hand(p.seed, person))
+    _presses(own, _scale(p.seed, person, "press"), evoked, presses, time_s, p.ramp_uv)
+    _onsets(own, p.seed, person, evoked, rows, time_s)
+    _films(p.seed, person, evoked, rows, time_s)
     return evoked
 
 
 def ramp(after_s: np.ndarray, rt_s: float | None) -> np.ndarray:
     """Centro-parietal positivity, 1 at its peak: rises from 0.3 s after the target to the response.
 
-    After O'Connell, Dockree & Kelly (2012): its peak marks the decision. Without a response it
-    creeps up and stays low.
+    Its peak marks the decision (O'Connell, Dockree & Kelly 2012). Without a response it rises slowly and stays
+    low.
     """
     if rt_s is None:
         creeping = np.clip((after_s - RAMP_START_S) / 2.0, 0, 1)
         return (MISS_RAMP * creeping * np.exp(-np.clip(after_s - 2.4, 0, None) / 0.2)).astype(np.float32)
     start_s = min(RAMP_START_S, 0.5 * rt_s)
-    height = min(1.0, rt_s / 1.0)  # a premature press has little evidence behind it
+    height = min(1.0, rt_s / 1.0)  # before a premature press little evidence has accumulated
     return height * _rise(after_s - rt_s, rt_s - start_s, 0.2)
 
 
@@ -138,18 +139,18 @@ def motor(after_s: np.ndarray, press_s: float, press: Press = PRESSES["contrast"
 
 
 def presses_of(rows: list[dict], clicking: str) -> list[tuple[float, str, Press]]:
-    """All presses as (time in seconds, hand, how they look), those of sequence learning, which have no rows, too."""
-    found = []
+    """All presses as (time in s, hand, Press), including the clicks of sequence learning, which have no rows."""
+    presses = []
     for i, row in enumerate(rows):
         value, onset_s = row["value"], row["onset_s"]
         if value.endswith("_buttonPress"):
-            found.append((onset_s, value.split("_")[0], PRESSES["contrast"]))
+            presses.append((onset_s, value.split("_")[0], PRESSES["contrast"]))
         elif value == "trialResponse":
-            found.append((onset_s, clicking, PRESSES["search"]))
+            presses.append((onset_s, clicking, PRESSES["search"]))
         elif value.endswith("_OFF") and rows[i + 1]["value"].startswith(("learningBlock", "seqLearning_stop")):
             clicks_s = answer_clicks_s(onset_s, rows[i + 1]["onset_s"])
-            found += [(at_s, clicking, PRESSES["learning"]) for at_s in clicks_s]
-    return found
+            presses += [(at_s, clicking, PRESSES["learning"]) for at_s in clicks_s]
+    return presses
 
 
 def answer_clicks_s(begin_s: float, end_s: float) -> np.ndarray:
@@ -159,12 +160,12 @@ def answer_clicks_s(begin_s: float, end_s: float) -> np.ndarray:
     return np.sort(rng.uniform(begin_s + 3, max(end_s - 1.5, begin_s + 3.1), n))
 
 
-def mouse_hand(seed: int, one: Person) -> str:
-    return "left" if rng_of(seed, one.participant_id, "hand").random() < LEFT_HANDED else "right"
+def mouse_hand(seed: int, person: Person) -> str:
+    return "left" if rng_of(seed, person.participant_id, "hand").random() < LEFT_HANDED else "right"
 
 
 def hand_modulation(rows: list[dict], time_s: np.ndarray, clicking: str = "right") -> tuple[np.ndarray, np.ndarray]:
-    """Amplitudes of left and right motor rhythms: less before a press of the other hand, more after."""
+    """Gains (T,), (T,) of the left and right motor rhythms: lower before a press of the other hand, higher after it."""
     gain = {"left": np.ones_like(time_s), "right": np.ones_like(time_s)}
     for at_s, hand, press in presses_of(rows, clicking):
         for share, after_s, sd_s in (press.loss, press.rebound):
@@ -203,7 +204,7 @@ def _trials(rng: np.random.Generator, evoked: dict, rows: list[dict], time_s: np
         contrast[trial["side"]][near] += np.clip(np.minimum(after_s / 1.6, (2.4 - after_s) / 0.8), 0, 1)
         for shown in contrast.values():
             shown[near] += 0.5 * (np.abs(after_s) < 3)
-    if trials:  # the gratings flicker at 20 Hz (left) and 25 Hz (right), seen by the other hemisphere
+    if trials:  # gratings flicker at 20 Hz (left) and 25 Hz (right); the opposite hemisphere responds
         evoked["right_occipital"] += 1.5 * contrast["left"] * np.sin(2 * np.pi * 20 * time_s)
         evoked["left_occipital"] += 1.5 * contrast["right"] * np.sin(2 * np.pi * 25 * time_s)
 
@@ -216,7 +217,7 @@ def _presses(
         near = _near(time_s, at_s - 4, at_s + 2)
         after_s = time_s[near] - np.float32(at_s)
         height_uv, positivity_uv, earlier, longer = ramp_uv, 0.0, 1.0, 1.0
-        if press is not PRESSES["contrast"]:  # its heights are in `_trials`
+        if press is not PRESSES["contrast"]:  # its positivity and heights are in `_trials`
             vary = np.exp(rng.normal(0, HEIGHT_SD, size=4))
             height_uv, positivity_uv = ramp_uv * scale * vary[:2]
             earlier, longer = vary[2:]
@@ -230,11 +231,11 @@ def _presses(
 
 
 def _onsets(
-    rng: np.random.Generator, seed: int, one: Person, evoked: dict, rows: list[dict], time_s: np.ndarray
+    rng: np.random.Generator, seed: int, person: Person, evoked: dict, rows: list[dict], time_s: np.ndarray
 ) -> None:
-    """Visual potentials."""
-    later_s = float(rng_of(seed, one.participant_id, "latency").normal(0, LATENCY_SD_S))
-    scale = {kind: _scale(seed, one, kind) for kind in ONSETS}
+    """Visual potentials after the onsets in ONSETS."""
+    later_s = float(rng_of(seed, person.participant_id, "latency").normal(0, LATENCY_SD_S))
+    scale = {kind: _scale(seed, person, kind) for kind in ONSETS}
     block = 0
     for row in rows:
         value, onset_s = row["value"], row["onset_s"]
@@ -248,14 +249,14 @@ def _onsets(
         height = scale[kind] * np.exp(rng.normal(0, HEIGHT_SD))
         to_the_right = np.cos(np.pi / 4 * (dot - 1)) if dot else 0.0  # dots are 45 degrees apart on a circle
         side = {"left_occipital": 1 + 0.5 * to_the_right, "right_occipital": 1 - 0.5 * to_the_right}
-        if dot:  # a sequence that is known evokes less
+        if dot:  # a known sequence evokes less
             side["parietal"] = 1 - 0.12 * block
         for wave in ONSETS[kind]:
             uv = height * side.get(wave.source, 1.0) * wave.uv
             _add(evoked[wave.source], time_s, onset_s, uv, wave.at_s + later_s, wave.sd_s)
 
 
-def _films(seed: int, one: Person, evoked: dict, rows: list[dict], time_s: np.ndarray) -> None:
+def _films(seed: int, person: Person, evoked: dict, rows: list[dict], time_s: np.ndarray) -> None:
     """What films evoke, from their start to their stop."""
     films = {str(start): film for film, (start, _) in VIDEO_CODES.items()}
     for i, row in enumerate(rows):
@@ -266,17 +267,17 @@ def _films(seed: int, one: Person, evoked: dict, rows: list[dict], time_s: np.nd
         near = _near(time_s, row["onset_s"], min([*stops_s, row["onset_s"] + MOVIES_S[film]]))
         grid_s = np.arange(film_course(film).shape[1]) / FILM_SFREQ_HZ
         for (source, uv), course in zip(FILM_UV.items(), film_course(film), strict=True):
-            heard_uv = uv * _scale(seed, one, "film") * np.interp(time_s[near] - row["onset_s"], grid_s, course)
+            heard_uv = uv * _scale(seed, person, "film") * np.interp(time_s[near] - row["onset_s"], grid_s, course)
             evoked[source][near] += heard_uv.astype(np.float32)
 
 
-def _scale(seed: int, one: Person, kind: str) -> float:
-    """How much higher than average a kind of potential is in a participant."""
-    return float(np.exp(rng_of(seed, one.participant_id, "scale", kind).normal(0, PERSON_SD)))
+def _scale(seed: int, person: Person, kind: str) -> float:
+    """Height of a kind of potential in a participant, relative to the average."""
+    return float(np.exp(rng_of(seed, person.participant_id, "scale", kind).normal(0, PERSON_SD)))
 
 
 def _rise(after_s: np.ndarray, rise_s: float, fall_s: float) -> np.ndarray:
-    """A linear rise to 1 at time 0, and an exponential fall."""
+    """A linear rise to 1 at time 0, then an exponential fall."""
     rising = np.clip((after_s + rise_s) / rise_s, 0, 1)
     return (rising * np.exp(-np.clip(after_s, 0, None) / fall_s)).astype(np.float32)
 

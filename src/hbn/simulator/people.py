@@ -1,7 +1,7 @@
-"""The people of the simulated cohort: who they are, which recordings they have, and their brains' own features.
+"""The people of the simulated cohort: who they are, which recordings they have and the features of their brains.
 
-Distributions are those measured in participants.tsv of R1 to R3 and R5 (800 participants). What they do is
-in `tasks`, what their EEG shows of it in `evoked` and `eeg`.
+The distributions were measured in participants.tsv of R1 to R3 and R5 (800 participants). The module `tasks` simulates
+what people do, and the modules `evoked` and `eeg` simulate their EEG.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ TASKS = {
     CONTRAST_CHANGE: (1, 2, 3),
     **dict.fromkeys(("seqLearning6target", "seqLearning8target", "symbolSearch"), (None,)),
 }
-# Columns of participants.tsv, in HBN's order, with the share of participants for whom they say available.
-# symbolSearch: files of 56 % in R1 (52 to 63 % in seven of eight releases), of 61 % of those who have contrast
-# change detection. It is the only other task whose presses have rows.
+# Columns of participants.tsv, in HBN's order, with the share of participants whose cell says 'available'.
+# symbolSearch: in R1, 56 % of the participants have its files (52 to 63 % in seven of eight releases), and so do 61 %
+# of those with contrast change detection. It is the only other task whose presses have event rows.
 AVAILABLE = {
     **{"RestingState": 0.99, "DespicableMe": 0.95, "FunwithFractals": 0.96, "ThePresent": 0.92},
     **{"DiaryOfAWimpyKid": 0.93, f"{CONTRAST_CHANGE}_1": 0.82, f"{CONTRAST_CHANGE}_2": 0.77},
     **{f"{CONTRAST_CHANGE}_3": 0.76, "surroundSupp_1": 0.81, "surroundSupp_2": 0.74},
     **{"seqLearning6target": 0.29, "seqLearning8target": 0.57, "symbolSearch": 0.56},
 }
-# Of seqLearning, younger children do the version with 6 targets (in R1 and R4 to R11: half of them at this age).
+# Younger children do seqLearning with 6 targets. In R1 and R4 to R11, half of the children of this age do so.
 LEARNING_AGE_YEARS = 8.75
-LEARNING_AVAILABLE = 0.86  # of either version
+LEARNING_AVAILABLE = 0.86  # share of participants with either version
 # Correlations of age, male sex and the factors (p, attention, internalizing, externalizing).
 CORRELATION = np.array(
     [
@@ -48,9 +48,9 @@ CORRELATION = np.array(
     ]
 )
 FACTOR_MEAN, FACTOR_SD = np.array([0.04, 0.01, 0.07, 0.05]), np.array([0.90, 0.84, 0.82, 0.76])
-LOG_AGE_MEAN, LOG_AGE_SD = np.log(4.6), 0.5  # of the years above 5
-# Each factor acts on one spectral feature: the field of Brain, and how much one standard deviation
-# of it is (amplitudes on a logarithmic scale). `effect_<factor>` is their correlation.
+LOG_AGE_MEAN, LOG_AGE_SD = np.log(4.6), 0.5  # of the years of age above 5
+# Each factor acts on one spectral feature: the name of the feature in Brain, and its standard deviation over people
+# (amplitudes on a logarithmic scale). `effect_<factor>` is the correlation of factor and feature.
 FEATURES = {
     "p_factor": ("exponent", 0.25),
     "attention": ("log_theta", 0.45),
@@ -86,15 +86,15 @@ class Brain:
     alpha_hz: float  # peak frequency; rises with age
 
     @classmethod
-    def of(cls, one: Person, p: params.Simulator) -> "Brain":
-        rng = rng_of(p.seed, one.participant_id, "brain")
+    def of(cls, person: Person, p: params.Simulator) -> "Brain":
+        rng = rng_of(p.seed, person.participant_id, "brain")
         features = {}
-        for factor, z in zip(FACTORS, one.factors_z, strict=True):
+        for factor, z in zip(FACTORS, person.factors_z, strict=True):
             name, sd = FEATURES[factor]
             effect = getattr(p, f"effect_{factor}")
             features[name] = float(sd * (effect * z + np.sqrt(1 - effect**2) * rng.normal()))
         features["exponent"] += EXPONENT
-        older = one.age_years - 10
+        older = person.age_years - 10
         return cls(
             **features,
             log_alpha=float(0.03 * older + 0.25 * rng.normal()),
@@ -108,7 +108,7 @@ def rng_of(*names: object) -> np.random.Generator:
 
 
 def participants_table(seed: int, release: str) -> list[dict[str, str]]:
-    """Rows of participants.tsv of a release, ordered by id; row i does not depend on how many are used."""
+    """Rows of participants.tsv of a release, sorted by id. They do not depend on how many participants are used."""
     rng = rng_of(seed, release, "participants")
     latent = rng.normal(size=(N_PARTICIPANTS, 6)) @ np.linalg.cholesky(CORRELATION).T
     rows = []
@@ -128,7 +128,7 @@ def participants_table(seed: int, release: str) -> list[dict[str, str]]:
         }
         done = {task: rng.random() for task in ("RestingState", *MOVIES_S, CONTRAST_CHANGE, "surroundSupp")}
         for column, share in AVAILABLE.items():
-            # Runs of a task are mostly missing together.
+            # If a run of a task is missing, its other runs are mostly missing, too.
             missed = done.get(column.rpartition("_")[0] or column, rng.random()) > share
             row[column] = "available" if not missed else "caution" if rng.random() < 0.2 else "unavailable"
         has_learned = rng_of(seed, row["participant_id"], "learning available").random() < LEARNING_AVAILABLE
@@ -139,7 +139,7 @@ def participants_table(seed: int, release: str) -> list[dict[str, str]]:
 
 
 def person(row: dict[str, str]) -> Person:
-    """The person behind a row of participants.tsv, a simulated or a real one."""
+    """The person of a row of participants.tsv, of the simulated cohort or of a real release."""
     values = [row[name] for name in FACTORS]
     known = "n/a" not in values
     z = (np.array(values, dtype=float) - FACTOR_MEAN) / FACTOR_SD if known else np.zeros(len(FACTORS))
@@ -147,15 +147,15 @@ def person(row: dict[str, str]) -> Person:
     return Person(row["participant_id"], age_years, tuple(z.tolist()))
 
 
-def learning_task(one: Person) -> str:
-    """The version of sequence learning that a participant of this age does."""
-    return "seqLearning6target" if one.age_years < LEARNING_AGE_YEARS else "seqLearning8target"
+def learning_task(person: Person) -> str:
+    """The version of sequence learning that a person of this age does."""
+    return "seqLearning6target" if person.age_years < LEARNING_AGE_YEARS else "seqLearning8target"
 
 
 def recordings_of(row: dict[str, str]) -> list[Recording]:
-    """Recordings that exist for a participant: most of the available ones, and some others.
+    """The recordings of a participant: most of the available ones, and a few others.
 
-    As in HBN, the columns do not say whether files exist.
+    As in HBN, the columns do not tell whether files exist.
     """
     rng = rng_of(row["participant_id"], "files")
     exists = {"available": 0.99, "caution": 0.2, "unavailable": 0.0}
@@ -168,15 +168,15 @@ def recordings_of(row: dict[str, str]) -> list[Recording]:
 
 
 def factor_ceiling(people: list[Person], p: params.Simulator) -> dict[str, float]:
-    """Pearson r between each factor and the feature it acts on, in these very people.
+    """Pearson r between each factor and the feature it acts on, among these people.
 
-    What a perfect measurement of that EEG feature would reach; 0 where fewer than three have factors.
+    A perfect measurement of that EEG feature would reach it. It is 0 where fewer than three people have factors.
     """
-    known = [one for one in people if any(one.factors_z)]
-    brains = [Brain.of(one, p) for one in known]
+    known = [person for person in people if any(person.factors_z)]
+    brains = [Brain.of(person, p) for person in known]
     result = {}
     for k, factor in enumerate(FACTORS):
         features = [getattr(brain, FEATURES[factor][0]) for brain in brains]
-        values = [one.factors_z[k] for one in known]
+        values = [person.factors_z[k] for person in known]
         result[f"challenge2_{factor}_r"] = float(np.corrcoef(features, values)[0, 1]) if len(known) > 2 else 0.0
     return result

@@ -1,7 +1,7 @@
-"""Requests to an S3 bucket, each made once: what came, what may pass (Passing) or what will not (HbnError).
+"""Requests to an S3 bucket, each made once: an error is either temporary (Passing) or permanent (HbnError).
 
-Objects come by obstore, the fastest client in benchmarks/fetch.py. botocore lists, finds credentials by the standard
-chain of AWS, and asks for what obstore does not show.
+obstore reads the objects; it is the fastest client in benchmarks/fetch.py. botocore lists the bucket, finds
+credentials by the standard chain of AWS, and requests the facts that obstore does not return.
 """
 
 import os
@@ -16,24 +16,24 @@ from typing import Any
 from hbn.files import HbnError
 
 CHUNK_BYTES = 1 << 18
-MAY_PASS = (408, 429)  # among the HTTP statuses below 500
-ENDED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # codes of credentials that were once right
-CREDENTIALS_FOR = timedelta(minutes=10)  # then botocore is asked again, which renews them in time
-REGION = "us-east-1"  # where no other is configured; public buckets answer there, wherever they are
+MAY_PASS = (408, 429)  # the HTTP statuses below 500 that are temporary
+ENDED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # error codes of expired credentials
+CREDENTIALS_FOR = timedelta(minutes=10)  # after this, ask botocore again, which renews them in time
+REGION = "us-east-1"  # default; public buckets answer in this region, wherever they are
 
 
 class Passing(Exception):
-    """What may be different at the next try."""
+    """An error that may not occur at the next try."""
 
 
 class WholeOnly(Passing):
-    """The server sends no part of an object."""
+    """The server sends whole objects only, no ranges."""
 
 
 class Bucket:
-    """The objects below a prefix, by the rest of their key; for many threads at once.
+    """The objects below a prefix, each named by the rest of its key. It may be used by many threads at once.
 
-    Requests are signed where the standard chain of AWS finds credentials; `public` does not look for any.
+    Requests are signed where the standard chain of AWS finds credentials. If `public`, it is not searched.
     """
 
     def __init__(self, url: str, endpoint_url: str, public: bool, timeout_s: float, limit_h: float):
@@ -45,16 +45,16 @@ class Bucket:
         self.timeout_s, self.limit_h = timeout_s, limit_h
 
     def pages(self) -> Iterator[dict[str, tuple[int, str]]]:
-        """Size in bytes and ETag of the objects by path, a page of the listing at a time."""
+        """Size in bytes and ETag of the objects by path, one dict for each page of the listing."""
         more = {}
         while more is not None:
             with self._refusals(self.folder):
                 page = self._client.list_objects_v2(Bucket=self.name, Prefix=self.folder, **more)
-            objects = {one["Key"][len(self.folder) :]: one for one in page.get("Contents", ())}
-            # Some programs make empty objects for folders.
+            entries = {entry["Key"][len(self.folder) :]: entry for entry in page.get("Contents", ())}
+            # Paths that end with a slash are left out: some programs make empty objects for folders.
             yield {
-                path: (one["Size"], one.get("ETag", "").strip('"'))
-                for path, one in objects.items()
+                path: (entry["Size"], entry.get("ETag", "").strip('"'))
+                for path, entry in entries.items()
                 if path and not path.endswith("/")
             }
             token = page.get("NextContinuationToken")
@@ -62,22 +62,22 @@ class Bucket:
             if not token and page.get("IsTruncated"):
                 raise HbnError(
                     f"s3://{self.name}: the server does not say how its listing goes on (ListObjectsV2); "
-                    "copy the release to a folder with its own program, and name that in data.url"
+                    "copy the release to a folder with the server's own program, and name that folder in data.url"
                 )
 
     def read(self, path: str, start: int, etag: str, n_bytes: int = 0) -> Iterator[bytes]:
-        """The content of an object from byte `start` on, or `n_bytes` of it; HbnError if its ETag is another one."""
+        """The content of an object from byte `start` on, or `n_bytes` of it; HbnError if its ETag has changed."""
         options = {"range": (start, start + n_bytes)} if n_bytes else {"range": {"offset": start}} if start else {}
         with self._refusals(f"{self.folder}{path}"):
-            found = self._store.get(f"{self.folder}{path}", options=options)
-            if (found.meta["e_tag"] or "").strip('"') != etag:
+            answer = self._store.get(f"{self.folder}{path}", options=options)
+            if (answer.meta["e_tag"] or "").strip('"') != etag:
                 raise HbnError(
                     f"s3://{self.name}/{self.folder}{path} has changed since it was listed; run fetch.py with --refresh"
                 )
-            yield from found.stream(CHUNK_BYTES)
+            yield from answer.stream(CHUNK_BYTES)
 
     def is_encrypted_by_kms(self, path: str) -> bool:
-        """Whether the ETag of an object is no MD5 because AWS KMS encrypts it."""
+        """Whether AWS KMS encrypts an object, so that its ETag is no MD5."""
         with self._refusals(f"{self.folder}{path}"):
             facts = self._client.head_object(Bucket=self.name, Key=f"{self.folder}{path}")
         return facts.get("ServerSideEncryption", "").startswith("aws:kms")
@@ -90,7 +90,7 @@ class Bucket:
 
     @cached_property
     def _credentials(self):
-        """Of the standard chain; None without any."""
+        """The credentials of the standard chain; None if it has none."""
         return None if self.public else self._session.get_credentials()
 
     @cached_property
@@ -102,8 +102,8 @@ class Bucket:
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        # Buckets made since 2020, and other servers, take no older signature than s3v4. No endpoint but
-        # data.endpoint_url, which the metrics name.
+        # Buckets made since 2020 and other servers accept no signature older than s3v4. The only endpoint is
+        # data.endpoint_url, because the metrics name it.
         config = Config(
             signature_version="s3v4" if self._credentials else UNSIGNED,
             s3={"addressing_style": "path" if self.endpoint_url else "auto"},
@@ -119,7 +119,7 @@ class Bucket:
         from obstore.store import S3Store
 
         endpoint, virtual = self.endpoint
-        # Given twice, for obstore prefers what the environment says for the second.
+        # Set both keys, because obstore prefers the environment's value of the second.
         config = {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint, "virtual_hosted_style_request": virtual}
         config |= {"skip_signature": self._credentials is None, "region": self._region}
         seconds = timedelta(seconds=self.timeout_s)
@@ -138,19 +138,19 @@ class Bucket:
 
     @property
     def endpoint(self) -> tuple[str, bool]:
-        """The server, and whether its name holds that of the bucket.
+        """The address of the server, and whether its host name begins with the name of the bucket.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
         """
         if self.endpoint_url:
             return self.endpoint_url, False
         host = "s3.amazonaws.com" if self._credentials is None else f"s3.{self._region}.amazonaws.com"
-        if "." in self.name:  # which the certificate of the other form does not cover
+        if "." in self.name:  # the server's certificate does not cover a host name with a dot in the bucket
             return f"https://{host}", False
         return f"https://{self.name}.{host}", True
 
     def _signer(self) -> dict:
-        """The credentials of now, as obstore takes them."""
+        """The present credentials in the form that obstore takes."""
         now = self._credentials.get_frozen_credentials()
         keys = {"access_key_id": now.access_key, "secret_access_key": now.secret_key, "token": now.token}
         return keys | {"expires_at": datetime.now(UTC) + CREDENTIALS_FOR}
@@ -207,7 +207,7 @@ class Bucket:
 
 
 def _authorities() -> bytes | None:
-    """Certificates of the user's institution, beside the usual ones."""
+    """The user's own certificates (AWS_CA_BUNDLE), which are trusted beside the usual ones."""
     bundle = os.environ.get("AWS_CA_BUNDLE")
     try:
         return Path(bundle).read_bytes() if bundle else None
@@ -216,7 +216,7 @@ def _authorities() -> bytes | None:
 
 
 def _unreachable(text: str, where: str) -> Exception:
-    """Why there was no answer, or not all of it; wrong certificates will not pass."""
+    """The error for an answer that did not come completely: HbnError for a wrong certificate, else Passing."""
     if re.search(r"CERTIFICATE_VERIFY_FAILED|invalid peer certificate", text):
         return HbnError(f"{where}: {_short(text)}; your institution's own certificates go into AWS_CA_BUNDLE")
     if re.search(r"timed ?out|TimedOut", text):
@@ -225,7 +225,7 @@ def _unreachable(text: str, where: str) -> Exception:
 
 
 def _short(error: object) -> str:
-    """A message in one line, without what obstore adds for its developers."""
+    """A message in one line, without the debugging details of obstore."""
     text = str(error)
     inner = re.search(r'message: "([^"]+)"', text)
     return " ".join(text.partition("Debug source")[0].split())[:300] + (f" ({inner[1]})" if inner else "")

@@ -12,7 +12,7 @@ from hbn.stage import checkout
 
 
 class FolderSource:
-    """A BIDS release in a folder of this machine (a `Source`), which may be named as seen from the checkout or by ~."""
+    """A BIDS release in a local folder (a `Source`); `root` may be relative to the checkout or begin with ~."""
 
     computes, is_saved = False, False
 
@@ -22,16 +22,16 @@ class FolderSource:
             raise HbnError(f"data.url: {self.root} is no BIDS release (it has no participants.tsv)")
 
     def paths(self) -> list[str]:
-        """All files, broken links included, but for those in hidden folders, where git and DataLad keep theirs."""
-        found = []
+        """All files, including broken links, except those in hidden folders, where git and DataLad keep theirs."""
+        paths = []
         for folder, folders, names in os.walk(self.root, onerror=_cannot_list, followlinks=True):
             folders[:] = sorted(name for name in folders if not (name.startswith(".") or _leads_back(folder, name)))
             inner = Path(folder).relative_to(self.root)
-            found += [(inner / name).as_posix() for name in names]
-        return sorted(found)
+            paths += [(inner / name).as_posix() for name in names]
+        return sorted(paths)
 
     def refresh(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing: no listing is saved."""
 
     def size(self, path: str) -> int:
         return self._stat(path).st_size
@@ -57,9 +57,9 @@ class FolderSource:
             shutil.copyfile(self.root / path, destination)
         except (PermissionError, shutil.SpecialFileError) as error:
             raise HbnError(f"{self.root / path} cannot be read: {error}") from None
-        if (found := destination.stat().st_size) != self.size(path):
-            raise HbnError(f"{destination} has {found} bytes, {self.root / path} has {self.size(path)}")
-        progress(found)
+        if (n_bytes := destination.stat().st_size) != self.size(path):
+            raise HbnError(f"{destination} has {n_bytes} bytes, {self.root / path} has {self.size(path)}")
+        progress(n_bytes)
 
     def rate(self, paths: list[str], n_threads: int) -> None:
         return None
@@ -73,7 +73,7 @@ class FolderSource:
 
 
 def _leads_back(folder: str, name: str) -> bool:
-    """Whether a folder is a link to one that it is in itself."""
+    """Whether a folder is a link to one of its own parent folders."""
     place = os.path.join(folder, name)
     return os.path.islink(place) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(place))
 

@@ -1,4 +1,4 @@
-"""What to fetch of a release: its recordings, the participants who are chosen, and why the rest is not used."""
+"""The plan of what to fetch of a release: chosen participants, their recordings, and why other files are not used."""
 
 import logging
 import re
@@ -15,8 +15,8 @@ from hbn.files import HbnError, existing
 log = logging.getLogger(__name__)
 AGE_GROUPS_FROM_YEARS = (0, 8, 10, 13)  # about the quartiles of HBN-EEG
 SPARE_BYTES = 1e9  # left free on the disk
-COMMON = re.compile(r"(?!sub-)[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?")  # files of the whole release
-OTHER_SIGNALS = (".edf", ".vhdr", ".cnt", ".fif", ".mff", ".raw")  # that readers of BIDS know
+COMMON = re.compile(r"(?!sub-)[A-Za-z0-9][A-Za-z0-9_-]*(\.(tsv|json))?")  # names of files of the whole release
+OTHER_SIGNALS = (".edf", ".vhdr", ".cnt", ".fif", ".mff", ".raw")  # signals of BIDS that this pipeline does not read
 NO_SIGNAL, OTHER_TASK = "no signal (.set or .bdf) of this recording", "another task than data.tasks"
 NOT_CHOSEN = "participant not chosen, selection.tsv says why"
 NOT_IN_TABLE, HIDDEN = "not in participants.tsv", "hidden"
@@ -27,12 +27,12 @@ class Listing:
     """The files of a release, sorted."""
 
     common: list[str]  # of the whole release
-    recordings: dict[Recording, list[str]]  # those with a signal, and their files
-    unused: dict[str, str]  # the reason by path
+    recordings: dict[Recording, list[str]]  # the files of each recording that has a signal
+    unused: dict[str, str]  # path -> reason
 
     @property
     def columns(self) -> list[str]:
-        """What data.tasks may name."""
+        """The names that data.tasks may hold: tasks and columns of participants.tsv."""
         return sorted({name for recording in self.recordings for name in (recording.task, recording.column)})
 
 
@@ -41,22 +41,22 @@ class Plan:
     """What to fetch of a release."""
 
     participants: list[Participant]  # the chosen ones
-    recordings: dict[Recording, list[str]]  # of them and of data.tasks
-    selection: list[dict]  # of everyone: chosen or not, and why
+    recordings: dict[Recording, list[str]]  # those of the chosen participants and of data.tasks, with their files
+    selection: list[dict]  # a row for each participant: chosen or not, and why
     paths: list[str]
-    unused: dict[str, str]  # the reason by path
-    called_available: list[str]  # recordings that participants.tsv calls available and that are not there
-    remarks: list[str]  # on what was not understood in participants.tsv
+    unused: dict[str, str]  # path -> reason
+    called_available: list[str]  # absent recordings that participants.tsv calls available
+    remarks: list[str]  # on cells of participants.tsv that were not understood
 
 
 def sort_paths(paths: list[str]) -> Listing:
-    """Files of the whole release, those of each recording that has a signal, and why others are not used.
+    """Sort files into those of the release, those of each recording with a signal, and unused ones with the reason.
 
-    Names come from outside: whatever does not fit HBN's layout is not used.
+    The names are not trusted: a file that does not fit HBN's layout is not used.
     """
     common, by_recording, unused = [], defaultdict(list), {}
     for path in paths:
-        if path in OWN_FILES:  # of a tree that an earlier fetch made
+        if path in OWN_FILES:  # written by an earlier fetch, if the source is one of its trees
             continue
         if COMMON.fullmatch(path):
             common.append(path)
@@ -99,16 +99,16 @@ def _why_odd(path: str) -> str:
 def make_plan(release: str, data, listing: Listing, table: list[dict[str, str | None]]) -> Plan:
     """Choose participants and recordings by the section `data` of the parameters.
 
-    `table` is participants.tsv, which only says who belongs to the release; which files exist, the listing says.
-    Raises HbnError where there is nothing to choose from, and for an id of a chosen participant that stands twice.
+    `table` is participants.tsv; it decides who belongs to the release. The listing decides which files exist.
+    Raises HbnError if there is nothing to choose from, and if the id of a chosen participant stands twice.
     """
     if unknown := sorted(set(data.tasks) - set(listing.columns)):
         has = ", ".join(listing.columns) or "none that can be read"
         raise HbnError(f"{release}: no recording of data.tasks {unknown}; the source has {has}{_hint(listing.unused)}")
-    wanted = {one: files for one, files in listing.recordings.items() if one.is_selected(data.tasks)}
+    wanted = {recording: files for recording, files in listing.recordings.items() if recording.is_selected(data.tasks)}
     where = f"participants.tsv of {release}"
     ids = participant_ids(table, where)
-    able = {one.participant_id for one in wanted} & set(ids)
+    able = {recording.participant_id for recording in wanted} & set(ids)
     order = sorted(able)
     if data.select == "balanced":
         first = {name: row for name, row in zip(reversed(ids), reversed(table), strict=True) if name in able}
@@ -121,8 +121,8 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str | 
             f"{release}: participants.tsv ({min(in_table, default='empty')} ...) and data.participants name none of "
             f"those who have {data.tasks} ({min(wanted).participant_id} ...){_hint(listing.unused)}"
         )
-    recordings = {one: wanted[one] for one in sorted(wanted) if one.participant_id in chosen}
-    tasks = {one.task for one in recordings}
+    recordings = {recording: wanted[recording] for recording in sorted(wanted) if recording.participant_id in chosen}
+    tasks = {recording.task for recording in recordings}
     common = [path for path in listing.common if not (task := re.match("task-([^_]+)_", path)) or task[1] in tasks]
     paths = common + [path for files in recordings.values() for path in files]
     unused = dict.fromkeys(sorted(set(listing.common) - set(common)), OTHER_TASK) | listing.unused
@@ -137,7 +137,7 @@ def make_plan(release: str, data, listing: Listing, table: list[dict[str, str | 
 
 
 def refuse_doubles(release: str, plan: Plan) -> None:
-    """HbnError for a recording that is there in several files."""
+    """HbnError for a recording that has several signal files."""
     doubles = [names for files in plan.recordings.values() if len(names := signals_of(files)) > 1]
     if doubles:
         more = f" (and {len(doubles) - 1} more such recordings)" if len(doubles) > 1 else ""
@@ -148,14 +148,14 @@ def refuse_doubles(release: str, plan: Plan) -> None:
 
 
 def signals_of(paths: list[str]) -> list[str]:
-    """The signals among the files of a recording."""
+    """The signal files among the files of a recording, sorted."""
     return sorted(path for path in paths if path.endswith(tuple(f"_eeg{suffix}" for suffix in EEG_SUFFIXES)))
 
 
 def select(order: list[str], in_table: set[str], listing: Listing, data) -> list[dict]:
-    """For everyone, by id: chosen or not, and why.
+    """A row for each participant, sorted by id: chosen or not, and why.
 
-    `order` holds the ids of those who have recordings of data.tasks, `in_table` those of participants.tsv.
+    `order` holds the ids with recordings of data.tasks, in the order of choice; `in_table` those of participants.tsv.
     """
     able = set(order)
     if data.participants:
@@ -174,7 +174,7 @@ def select(order: list[str], in_table: set[str], listing: Listing, data) -> list
         place = f"number {number[name]} of {len(order)}, {data.select}"
         return place if name in chosen else f"{place}, beyond data.n_participants"
 
-    everyone = sorted(in_table | {one.participant_id for one in listing.recordings})
+    everyone = sorted(in_table | {recording.participant_id for recording in listing.recordings})
     if missing := sorted(set(data.participants) - able):
         advice = "if they came since the bucket was listed, --refresh finds them"
         log.warning("%d of data.participants have nothing to fetch, such as %s; %s", len(missing), missing[0], advice)
@@ -185,22 +185,22 @@ def select(order: list[str], in_table: set[str], listing: Listing, data) -> list
 
 
 def balanced(people: list[Participant]) -> list[str]:
-    """Ids in turns over groups of sex and age, so that the first n are balanced for every n."""
+    """Ids, taken in turn from groups of sex and age, so that the first n are balanced for every n."""
     places = Counter()
     keys = {}
-    for one in sorted(people, key=lambda one: one.participant_id):
-        known = one.age_years is not None
-        group = sum(one.age_years >= years for years in AGE_GROUPS_FROM_YEARS) if known else 99  # without an age: last
-        stratum = (group, one.sex or "n/a")
-        keys[one.participant_id] = (places[stratum], *stratum)
+    for person in sorted(people, key=lambda person: person.participant_id):
+        known = person.age_years is not None
+        group = sum(person.age_years >= years for years in AGE_GROUPS_FROM_YEARS) if known else 99  # unknown: last
+        stratum = (group, person.sex or "n/a")
+        keys[person.participant_id] = (places[stratum], *stratum)
         places[stratum] += 1
     return sorted(keys, key=keys.__getitem__)
 
 
 def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: list[str]) -> None:
-    """Log how much there is to do, by the bytes of every file (None: known once made) and those not here yet.
+    """Log the size of a plan, from the bytes of each file (None until it is made) and the files that are `absent`.
 
-    HbnError if the disk cannot hold it.
+    HbnError if the disk cannot hold the absent files.
     """
     known = [n for n in sizes.values() if n is not None]
     total = f"{sum(known) / 1e9:.3f} GB" if len(known) == len(sizes) else "size known once made"
@@ -219,7 +219,7 @@ def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: lis
 
 
 def by_reason(unused: dict[str, str]) -> dict[str, dict]:
-    """How many files are not used for each reason, and the first of them."""
+    """For each reason, the number of unused files and the first of them."""
     paths = defaultdict(list)
     for path, reason in unused.items():
         paths[reason].append(path)
@@ -227,7 +227,7 @@ def by_reason(unused: dict[str, str]) -> dict[str, dict]:
 
 
 def tell(plan: Plan) -> None:
-    """Log what is not used and what was not understood; what the parameters leave out is no warning."""
+    """Log which files are not used and what was not understood. Files that the parameters leave out give no warning."""
     for reason, facts in by_reason(plan.unused).items():
         level = logging.INFO if reason in (OTHER_TASK, NOT_CHOSEN, HIDDEN) else logging.WARNING
         log.log(level, "not used, %d files: %s (%s)", facts["files"], reason, facts["such_as"])
@@ -238,12 +238,12 @@ def tell(plan: Plan) -> None:
 
 
 def _printable(path: str) -> str:
-    """A name in one line and in UTF-8, whatever is in it."""
+    """A name with '?' for each character that cannot be printed."""
     return "".join(character if character.isprintable() else "?" for character in path)
 
 
 def _hint(unused: dict[str, str]) -> str:
-    """The reasons why files are not used, as the end of a sentence."""
+    """The reasons why files are not used, to append to a message."""
     reasons = [
         f"{facts['files']} files are {reason} ({facts['such_as']})" for reason, facts in by_reason(unused).items()
     ]
@@ -253,8 +253,8 @@ def _hint(unused: dict[str, str]) -> str:
 def _called_available(
     ids: list[str], table: list[dict[str, str | None]], listing: Listing, tasks: list[str]
 ) -> list[str]:
-    listed = {one.participant_id for one in listing.recordings}
-    present = {(one.participant_id, one.column) for one in listing.recordings}
+    listed = {recording.participant_id for recording in listing.recordings}
+    present = {(recording.participant_id, recording.column) for recording in listing.recordings}
     return [
         f"{name} {column}"
         for name, row in zip(ids, table, strict=True)
@@ -265,6 +265,6 @@ def _called_available(
 
 
 def split_column(column: str) -> tuple[str, int | None]:
-    """Task and run of a column of participants.tsv."""
+    """The task and the run of a column of participants.tsv, such as contrastChangeDetection_1."""
     task, _, run_number = column.rpartition("_")
     return (task, int(run_number)) if task and run_number.isdigit() else (column, None)

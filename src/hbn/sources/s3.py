@@ -1,4 +1,4 @@
-"""A release in an S3 bucket: listed once, each object resumed after a break, verified, never half-written."""
+"""A release in an S3 bucket: one saved listing; downloads that resume after a break and are verified."""
 
 import errno
 import fcntl
@@ -20,17 +20,18 @@ from hbn.parallel import in_threads
 from hbn.sources.bucket import CHUNK_BYTES, Bucket, Passing, WholeOnly
 
 log = logging.getLogger(__name__)
-# What ETags are: of the content, or of the MD5s of its parts; some servers have others.
+# The two known forms of ETags: MD5 of the content, MD5 of the MD5s of its parts. Some servers use other forms.
 MD5, MD5_OF_PARTS = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{32}-([0-9]{1,5})")
-PART_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512, 1024)  # of usual programs; the AWS tools' is 8
-SAMPLE_BYTES = 1 << 19  # of each recording by which the rate is measured
-TRIES = 12  # in a row, without a byte gained
-MISMATCHES = 3
+# Part sizes of usual upload programs. The AWS tools use 8.
+PART_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512, 1024)
+SAMPLE_BYTES = 1 << 19  # read of each file to measure the rate
+TRIES = 12  # in a row without a new byte
+MISMATCHES = 3  # of the content with the listing
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
 
 
 class Mismatch(HbnError):
-    """What arrived is not what the bucket listed."""
+    """The content that arrived is not the listed content."""
 
     def __init__(self, message: str, md5: str = ""):
         super().__init__(message)
@@ -40,8 +41,8 @@ class Mismatch(HbnError):
 class S3Source:
     """A BIDS release below a prefix of a bucket (a `Source`).
 
-    The listing is kept in `scratch`, so that no request is made while all that is wanted is there; `refresh` asks the
-    bucket again. Partial files stay in `scratch` and are continued.
+    The listing is saved in `scratch`, so that no request is made if all wanted files are in the scratch store;
+    `refresh` lists the bucket again. Partial files stay in `scratch`, and the next download continues them.
     """
 
     computes = False
@@ -84,30 +85,30 @@ class S3Source:
         return digest([self.url, path, *self.files[path]])
 
     def checksum(self, path: str) -> str | None:
-        """The ETag, if that is the MD5 of the content, and not of its parts.
+        """The ETag, if it has the form of an MD5 of the content.
 
-        Of an object that AWS KMS encrypts it is neither, but this only the answer to its request tells:
+        It is no MD5 if AWS KMS encrypts the object, but only the answer to a request for the object tells so:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
         """
         etag = self.files[path][1]
         return etag if MD5.fullmatch(etag) else None
 
     def check(self, path: str) -> None:
-        """A listing shows nothing of the content."""
+        """Do nothing: a listing does not show the content."""
 
     def facts(self, chosen: list[Recording]) -> dict:
         return {}
 
     def rate(self, paths: list[str], n_threads: int) -> tuple[float, int]:
-        """Receive the beginnings of the longest files, several at once, without keeping them."""
+        """Measure the rate on the beginnings of the longest files, `n_threads` at once, which are not kept."""
         longest = sorted(paths, key=self.size)[-n_threads:]
         started_s = time.monotonic()
         n_bytes = sum(in_threads(self._sample, longest, n_threads))
         return n_bytes / (time.monotonic() - started_s), n_bytes
 
     def write(self, path: str, destination: Path, progress: Callable[[int], None] = lambda n: None) -> str:
-        """Download to `destination`, going on with what an earlier run has left; its MD5."""
-        if self.size(path) <= CHUNK_BYTES:  # not worth continuing
+        """Download to `destination`, continuing the partial file of an earlier run; its MD5."""
+        if self.size(path) <= CHUNK_BYTES:  # too small to continue a partial file
             with open(destination, "w+b", buffering=0) as file:
                 return self._complete(path, file, progress)
         part = self.partial / self.fingerprint(path)
@@ -122,9 +123,9 @@ class S3Source:
         return md5
 
     def _complete(self, path: str, file: io.FileIO, progress: Callable[[int], None]) -> str:
-        """Download what is lacking, however often the connection breaks, until the content is right; its MD5."""
+        """Download the missing bytes, through breaks of the connection, until the content is right; its MD5."""
         failures = mismatches = 0
-        seen = ""  # the MD5 of what did not match
+        seen = ""  # the MD5 of the content that did not match
         progress(file.seek(0, os.SEEK_END))
         while True:
             start = file.tell()
@@ -135,7 +136,7 @@ class S3Source:
                 problem, mismatches, seen = error, mismatches + 1, error.md5
                 _empty(file, progress)
                 if mismatches == MISMATCHES:
-                    raise HbnError(f"{error}, {MISMATCHES} times; the object or the way to it is damaged") from None
+                    raise HbnError(f"{error}, {MISMATCHES} times; the object or the connection is damaged") from None
             except Passing as error:
                 problem = error
                 if isinstance(error, WholeOnly):
@@ -144,7 +145,7 @@ class S3Source:
             self._pause(failures, problem, path)
 
     def _receive(self, path: str, file: io.FileIO, progress: Callable[[int], None]) -> None:
-        """Append the bytes that are lacking."""
+        """Append the missing bytes to the file."""
         n_bytes, etag = self.files[path]
         if file.tell() < n_bytes:
             for chunk in self.bucket.read(path, file.tell(), etag):
@@ -167,15 +168,16 @@ class S3Source:
             raise HbnError(f"{self.url}: the disk is full; make room and run again, it goes on where it was")
 
     def _verified(self, path: str, file: io.FileIO, seen: str) -> str:
-        """The MD5 of a file that has the size and the content that are listed; else raises Mismatch.
+        """The MD5 of a file whose size and content are as listed; Mismatch for another file.
 
-        An upload in parts of an unusual size can only be compared with what arrived before (its MD5 is `seen`).
+        If an object was uploaded in parts of an unusual size, its ETag cannot be computed. It counts as right if it
+        has arrived with the same MD5 before (`seen`).
         """
         n_bytes, etag = self.files[path]
         if file.tell() != n_bytes:
             raise Mismatch(f"{self.url}/{path}: {file.tell()} bytes arrived, the bucket lists {n_bytes}")
         md5, etags = digests(file, n_bytes, etag)
-        if not etags or etag in etags:  # an ETag of the server's own kind tells nothing
+        if not etags or etag in etags:  # an ETag of unknown form cannot be checked
             return md5
         if md5 == seen and not MD5.fullmatch(etag):
             log.warning("%s: the same content twice is taken for right", path)
@@ -202,7 +204,7 @@ class S3Source:
         return files
 
     def _persist(self, what: str, attempt: Callable[[], Any]) -> Any:
-        """What `attempt` returns, once it does."""
+        """The result of `attempt`, tried again after each Passing error."""
         failures = 0
         while True:
             try:
@@ -212,7 +214,7 @@ class S3Source:
                 self._pause(failures, error, what)
 
     def _pause(self, failures: int, problem: Exception, what: str) -> None:
-        """Wait longer after each failure; HbnError after the last or past the time limit."""
+        """Wait, longer after each failure; HbnError after the last try and past the time limit."""
         if failures >= TRIES:
             raise HbnError(
                 f"{self.url}: {what}: {problem}, {TRIES} times in a row; run again later, it goes on where it was"
@@ -230,9 +232,9 @@ class S3Source:
 
 
 def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
-    """The MD5 of a file, and what its ETag may be where `etag` is of this form; none where it is of no known form.
+    """The MD5 of a file, and its possible ETags in the form of `etag`; no ETag if the form is unknown.
 
-    An object that was uploaded in N parts has the ETag "<MD5 of the MD5s of the parts>-N", which does not tell the
+    An object that was uploaded in N parts has the ETag "<MD5 of the MD5s of the parts>-N", which does not state the
     size of the parts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html.
     """
     in_parts = MD5_OF_PARTS.fullmatch(etag)
@@ -240,7 +242,7 @@ def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
     sizes = [mib << 20 for mib in PART_MIB if n_parts == -(-n_bytes // (mib << 20))]
     whole, parts = _md5(), [[] for _ in sizes]
     file.seek(0)
-    for offset in range(0, n_bytes, 1 << 20):  # a divisor of every size
+    for offset in range(0, n_bytes, 1 << 20):  # 1 MiB divides every size
         piece = file.read(1 << 20)
         whole.update(piece)
         for size, digests_of_parts in zip(sizes, parts, strict=True):
@@ -249,9 +251,9 @@ def digests(file: io.FileIO, n_bytes: int, etag: str) -> tuple[str, list[str]]:
             digests_of_parts[-1].update(piece)
     if MD5.fullmatch(etag):
         return whole.hexdigest(), [whole.hexdigest()]
-    joined = [_md5(b"".join(part.digest() for part in own)) for own in parts]
+    joined = [_md5(b"".join(part.digest() for part in own_parts)) for own_parts in parts]
     unusual = ["unknown, for parts of this size are unusual"] if in_parts and not sizes else []
-    return whole.hexdigest(), [f"{one.hexdigest()}-{n_parts}" for one in joined] + unusual
+    return whole.hexdigest(), [f"{md5.hexdigest()}-{n_parts}" for md5 in joined] + unusual
 
 
 def _empty(file: io.FileIO, progress: Callable[[int], None]) -> None:
@@ -265,7 +267,7 @@ def _md5(content: bytes = b""):
 
 
 def _is_ours(file: io.FileIO, path: Path) -> bool:
-    """Lock an open partial file; False when another process has it, or has just finished with it."""
+    """Lock an open partial file; False if another process holds the lock or has just completed the file."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(file.fileno()).st_ino == path.stat().st_ino

@@ -1,4 +1,4 @@
-"""The simulated cohort as a BIDS release, or simulated signals for real event tables; writers of .set and .bdf."""
+"""A BIDS release of the simulated cohort, or of simulated signals for real event tables; writers of .set and .bdf."""
 
 import math
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from hbn.sources.folder import FolderSource
 
 GENERATED_BY = {"Name": SIMULATOR, "Description": "Signals are simulated. No person was measured."}
 HBN_SFREQ_HZ = 500.0
-AFTER_END_S = 2.0  # recorded after the last event of a real event table without a duration
+AFTER_END_S = 2.0  # recorded after the last event where no sidecar states a duration
 
 
 class SimulatedSource:
-    """The simulated cohort, or simulated signals for a real metadata tree without any (a `Source`)."""
+    """The simulated cohort, or simulated signals for a real metadata tree that has no signals (a `Source`)."""
 
     computes, is_saved = True, False
 
@@ -56,13 +56,13 @@ class SimulatedSource:
         names = ["participants.tsv", "dataset_description.json", "README"]
         names += [f"task-{task}_eeg.json" for task in people.TASKS]
         for row in self.rows.values():
-            for one in people.recordings_of(row):
+            for recording in people.recordings_of(row):
                 suffixes = (f"eeg.{self.p.file_format}", "eeg.json", "channels.tsv", "events.tsv")
-                names += [f"{one.folder}/{one.stem}_{suffix}" for suffix in suffixes]
+                names += [f"{recording.folder}/{recording.stem}_{suffix}" for suffix in suffixes]
         return sorted(names)
 
     def refresh(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing: no listing is saved."""
 
     def size(self, path: str) -> None:
         return None
@@ -105,12 +105,12 @@ class SimulatedSource:
             write_json(destination, self._sidecar(path))
 
     def facts(self, chosen: list[Recording]) -> dict:
-        """The ceiling: what the best possible predictors reach on these recordings."""
+        """The ceiling: the scores of the best possible predictors on these recordings."""
         trials = []
-        for one in chosen:
-            if one.task == CONTRAST_CHANGE:
-                trials += [(t["rt_s"], t.get("hand", "left")) for t in tasks.trials_of(self.events(one))]
-        names = sorted({one.participant_id for one in chosen})
+        for recording in chosen:
+            if recording.task == CONTRAST_CHANGE:
+                trials += [(t["rt_s"], t.get("hand", "left")) for t in tasks.trials_of(self.events(recording))]
+        names = sorted({recording.participant_id for recording in chosen})
         result: dict[str, float | None] = {}
         result |= people.factor_ceiling([people.person(self.rows[name]) for name in names], self.p)
         if any(rt_s is not None for rt_s, _ in trials):
@@ -119,18 +119,18 @@ class SimulatedSource:
         return {"ceiling": result}
 
     def events(self, recording: Recording) -> list[dict]:
-        """Events of a recording's own block as the simulator takes them; the last one ends it."""
+        """Events of a recording's own block in the simulator's form; the last event ends the block."""
         return self.blocks(recording)[0].rows
 
     def signal_uv(self, recording: Recording) -> np.ndarray:
-        """The EEG (C, T) of a recording, with whatever else was recorded into its file."""
-        one = people.person(self.rows[recording.participant_id])
+        """The EEG (C, T) in a recording's file: its own block, then other blocks in the same file."""
+        person = people.person(self.rows[recording.participant_id])
         with threadpool_limits(1):  # the last bits of a matrix product depend on the number of threads
-            blocks = [eeg.recording_uv(one, block.recording, block.rows, self.p) for block in self.blocks(recording)]
+            blocks = [eeg.recording_uv(person, block.recording, block.rows, self.p) for block in self.blocks(recording)]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
     def blocks(self, recording: Recording) -> list[tasks.Block]:
-        """What stands in the file of a recording, its own block first."""
+        """The blocks in the file of a recording, its own block first."""
         if self.metadata:
             return [tasks.Block(recording, _real_events(self.metadata, recording))]
         return tasks.file_blocks(self.p, people.person(self.rows[recording.participant_id]), recording)
@@ -175,7 +175,7 @@ class SimulatedSource:
 def _write_real_events(
     metadata: FolderSource, path: str, destination: Path, sfreq_hz: float, progress: Callable[[int], None]
 ) -> None:
-    """As the real file is, but for the sample numbers where the simulated rate is another one."""
+    """Copy a real event table; adapt the column `sample` if the simulated sampling rate differs."""
     factor = sfreq_hz / _rate_of(metadata, path.replace("_events.tsv", "_eeg.json"))
     rows = read_tsv(metadata.root / path)
     if factor == 1 or not rows or "sample" not in rows[0]:
@@ -195,7 +195,7 @@ def _real_events(metadata: FolderSource, recording: Recording) -> list[dict]:
     stem = metadata.root / recording.folder / recording.stem
     try:
         events = read_events(f"{stem}_events.tsv")
-    except UnusableRecording:  # a signal there is all the same, and the next stages meet the table as it is
+    except UnusableRecording:  # simulate a signal without events; the later stages handle the table as it is
         return [{"onset_s": _duration_s(stem, []), "value": "end"}]
     codes = [row.get("event_code") for row in read_tsv(f"{stem}_events.tsv")]
     rows = [
@@ -207,27 +207,28 @@ def _real_events(metadata: FolderSource, recording: Recording) -> list[dict]:
 
 
 def _duration_s(stem: Path | str, rows: list[dict]) -> float:
-    """Duration that a real sidecar states, or the last event's time and a little more."""
+    """The duration that a real sidecar states, else AFTER_END_S more than the last event's time."""
     duration_s = read_json(f"{stem}_eeg.json").get("RecordingDuration")
     return float(duration_s or max((row["onset_s"] for row in rows), default=0.0) + AFTER_END_S)
 
 
 def _origin(metadata: FolderSource, path: str) -> str:
-    """The metadata file that decides another: of a recording its event table."""
+    """The metadata file that decides the content of `path`: for a signal, its event table."""
     if path == "dataset_description.json" and not (metadata.root / path).exists():
         return "participants.tsv"
     stem, _, kind = path.rpartition("_eeg")
     return f"{stem}_events.tsv" if path.startswith("sub-") and kind in EEG_SUFFIXES else path
 
 
-def _row(one: Participant) -> dict[str, str]:
-    """A participant as a row of participants.tsv, in which everything is understood."""
-    cells = {"age": one.age_years} | dict.fromkeys(FACTORS) | (one.factors or {})
-    return {"participant_id": one.participant_id} | {k: "n/a" if v is None else repr(v) for k, v in cells.items()}
+def _row(participant: Participant) -> dict[str, str]:
+    """A participant as a row of participants.tsv, in plain spelling."""
+    cells = {"age": participant.age_years} | dict.fromkeys(FACTORS) | (participant.factors or {})
+    known = {name: "n/a" if value is None else repr(value) for name, value in cells.items()}
+    return {"participant_id": participant.participant_id} | known
 
 
 def _number(value: float) -> str:
-    """A time or sample as HBN writes it: no more digits than it takes."""
+    """A time or sample number in HBN's format, without trailing zeros."""
     return f"{round(value, 4):.10g}"
 
 
@@ -245,7 +246,7 @@ def write_set(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:
     with open(path, "w+b") as file:
         savemat(file, {"EEG": structure})
         file.seek(0)
-        file.write(b"MATLAB 5.0 MAT-file".ljust(116))  # savemat puts the date there
+        file.write(b"MATLAB 5.0 MAT-file".ljust(116))  # in place of the date that savemat writes
 
 
 def write_bdf(path: Path, data_uv: np.ndarray, sfreq_hz: float) -> None:

@@ -1,4 +1,4 @@
-"""Where recordings come from: one interface, and the source that data.preset or data.url names."""
+"""The interface of all sources of recordings, and the source that data.preset or data.url names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from hbn.sources.folder import FolderSource
 from hbn.sources.s3 import S3Source
 from hbn.sources.simulated import SimulatedSource
 
-# Where OpenNeuro keeps each release.
+# The accession number of each release on OpenNeuro.
 ACCESSIONS = {
     **{"R1": "ds005505", "R2": "ds005506", "R3": "ds005507", "R4": "ds005508", "R5": "ds005509", "R6": "ds005510"},
     **{"R7": "ds005511", "R8": "ds005512", "R9": "ds005514", "R10": "ds005515", "R11": "ds005516"},
@@ -19,41 +19,41 @@ ACCESSIONS = {
 
 
 class Source(Protocol):
-    """A BIDS release somewhere else. Paths are relative to its root, with forward slashes."""
+    """A BIDS release to fetch from. Paths are relative to its root, with forward slashes."""
 
-    computes: bool  # whether `write` computes (so that processes share the work) or waits (threads)
-    is_saved: bool  # whether the listing is an old one that `refresh` may change
+    computes: bool  # whether `write` computes (run it in processes) or waits (run it in threads)
+    is_saved: bool  # whether the listing was saved by an earlier run, so that `refresh` may change it
 
     def refresh(self) -> None:
-        """Look again what there is."""
+        """List the release anew."""
 
     def paths(self) -> list[str]:
         """All files of the release."""
 
     def fingerprint(self, path: str) -> str:
-        """What identifies the content of a file without reading it."""
+        """A digest that identifies the content of a file without reading it."""
 
     def size(self, path: str) -> int | None:
-        """Bytes of a file; None where that is known only once it is made."""
+        """Bytes of a file; None where they are known only after it is made."""
 
     def checksum(self, path: str) -> str | None:
-        """The MD5 of a file in hexadecimal if that is known without reading it."""
+        """The MD5 of a file in hexadecimal; None where it is not known without reading the file."""
 
     def check(self, path: str) -> None:
-        """Raise HbnError for a file that can be seen not to be there, without reading it."""
+        """Raise HbnError for a file whose absence shows without reading it."""
 
     def rate(self, paths: list[str], n_threads: int) -> tuple[float, int] | None:
-        """Measured bytes per second of a transfer, and on how many bytes; None where nothing is transferred."""
+        """Measured bytes per second of a transfer, and the bytes measured; None where nothing is transferred."""
 
     def write(self, path: str, destination: Path, progress: Callable[[int], None] = lambda n: None) -> str | None:
-        """Write one file and verify it, telling `progress` of bytes that came; its MD5 if that is known by then."""
+        """Write one file and verify it; call `progress` with new bytes. Returns its MD5 if the transfer computed it."""
 
     def facts(self, chosen: list[Recording]) -> dict:
-        """What the source can tell about itself, for the metrics file."""
+        """Facts about the source, for the metrics file."""
 
 
 def address(data) -> str:
-    """Where all releases come from, as metrics/fetch says it: any server may have buckets of well-known names."""
+    """The address of all releases, for metrics/fetch. It names the endpoint, as bucket names are not unique."""
     url = data.url or params.PRESETS[data.preset]
     if url.startswith("simulated://"):
         return "simulated"

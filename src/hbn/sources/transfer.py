@@ -1,4 +1,4 @@
-"""Files of a source brought to disk, several at once; what the scratch store has is not fetched again."""
+"""Parallel transfer of a source's files to disk; files in the scratch store are not fetched again."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from hbn.sources.source import Source
 from hbn.stage import progress, scratch, store
 
 log = logging.getLogger(__name__)
-CHECKSUMS = "checksums.tsv"  # in the scratch folder: fingerprint and MD5
+CHECKSUMS = "checksums.tsv"  # in the scratch folder; lines of fingerprint and MD5
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Transfer:
     execution: params.Exec
 
     def known_md5s(self, paths: list[str]) -> dict[str, str]:
-        """MD5 of each file as it was recorded when it was fetched, else as its source tells, else empty."""
+        """The MD5 of each file: as recorded when it was fetched, else as the source states it, else empty."""
         record = scratch() / CHECKSUMS
         lines = record.read_text(errors="replace").splitlines() if record.exists() else []
         recorded = dict(line.split("\t") for line in lines if line.count("\t") == 1 and ":" not in line)
         return {p: recorded.get(self.source.fingerprint(p)) or self.source.checksum(p) or "" for p in paths}
 
     def absent(self, paths: list[str]) -> list[str]:
-        """Those that are not in the scratch store."""
+        """Those of `paths` that are not in the scratch store."""
         return self._absent(self.known_md5s(paths))
 
     def _absent(self, known: dict[str, str]) -> list[str]:
@@ -44,13 +44,13 @@ class Transfer:
         """Rows of the source's participants.tsv."""
         path = "participants.tsv"
         self.source.check(path)
-        # It stays there, a small hardlink: experiments side by side have the same one.
+        # The file stays in the scratch folder, where parallel experiments share it.
         place = scratch() / "participants" / f"{self.source.fingerprint(path)}.tsv"
         bring(self.source, path, place, self.known_md5s([path])[path])
         return read_tsv(place)
 
     def bring_all(self, paths: list[str], target: Path) -> list[dict]:
-        """All of `paths` below `target`; the rows of the manifest, in any order."""
+        """Bring all `paths` below `target`; returns the rows of the manifest, in any order."""
         known = self.known_md5s(paths)
         absent = set(self._absent(known))
 
@@ -59,7 +59,7 @@ class Transfer:
 
         rows = in_threads(bring_here, sorted(set(paths) - absent), self.execution.transfers)
         sizes = {path: self.source.size(path) or 0 for path in absent}
-        # Long files first, so that none is left alone at the end.
+        # Start with the longest files, so that the threads end at about the same time.
         order = sorted(sorted(absent), key=sizes.__getitem__, reverse=True)
         started_s, n_bytes = time.monotonic(), sum(sizes.values())
         if self.source.computes:
@@ -82,7 +82,7 @@ class Transfer:
 def bring(
     source: Source, path: str, destination: Path, known: str, told: Callable[[int], None] = lambda n: None
 ) -> dict[str, str | int]:
-    """One file to its final name, from the scratch store if that has it with this MD5; its row of the manifest."""
+    """Bring one file to `destination`, from the scratch store if its MD5 is `known` there; its row of the manifest."""
     key, stored = source.fingerprint(path), store("raw")
     if not (known and _is_right(stored.path(key), known) and stored.fetch(key, destination)):
         with atomic(destination, durable=False) as temporary:
@@ -100,7 +100,7 @@ def bring(
 
 
 def _is_right(file: str, known: str) -> bool:
-    """Whether the scratch store has a file, and it is still what was fetched."""
+    """Whether the scratch store has a file whose content is still the one that was fetched."""
     try:
         actual = md5(file)
     except FileNotFoundError:

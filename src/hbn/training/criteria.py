@@ -1,4 +1,4 @@
-"""What decides on validation participants which step of a training is kept."""
+"""The criterion on validation participants by which the best step of a training is kept."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ SHARPNESS = torch.logspace(-2, 1, 13, base=2.0)  # 0.25 to 2, factors on the log
 
 
 def calibrated_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of distributions (N, O, ...) over dimension 1, in the mean over N, at the best temperature.
+    """Cross-entropy of distributions (N, O, ...) over dimension 1, averaged over N, at the best temperature.
 
-    With few labels networks become too sure of themselves long before they are at their best: the plain loss rises
-    while what is predicted still improves. A temperature takes that out (Guo et al. 2017), one for each entry of
-    the further dimensions.
+    With few labels, networks become overconfident long before their predictions are best: the plain loss rises
+    while the predictions still improve. The temperature removes this effect (Guo et al. 2017). Each entry of the
+    further dimensions has its own temperature.
     """
     losses = [-(target * (sharpness * logits).log_softmax(1)).sum(1).mean(0) for sharpness in SHARPNESS]
     return torch.stack(losses).min(0).values

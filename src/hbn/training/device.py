@@ -1,9 +1,9 @@
-"""Where training runs: on which device, with which arithmetic, in how many processes.
+"""The device, the arithmetic and the processes of training.
 
-One process on a CPU is the plain case, which nothing here slows or changes. A GPU is used after a program of
-its own (hbn.training.probe) has trained on it: a driver that crashes, hangs or calculates wrongly spoils that program,
-not the run. `torchrun --nproc-per-node=2 src/pretrain.py` starts processes that train on the same global
-batches, each on its shard of them; the first of them alone writes files.
+One process on a CPU is the plain case, which nothing in this module slows or changes. A GPU is used only after a
+separate program (hbn.training.probe) has trained on it. A driver that crashes, hangs or calculates wrongly then spoils
+that program, not the run. `torchrun --nproc-per-node=2 src/pretrain.py` starts processes that train on the same global
+batches, each on its shard of them. Only the first process writes files.
 """
 
 import atexit
@@ -30,7 +30,7 @@ from hbn.networks.arithmetic import use_cpu
 log = logging.getLogger(__name__)
 
 LIMIT_S = 300.0  # of the whole probe; compiling takes most of it
-MARK = "probe step: "  # how the probe says where it is
+MARK = "probe step: "  # begins the lines by which the probe reports its steps
 END = "end"
 CAPABLE = (8, 0)  # compute capability from which bfloat16 is in the hardware
 DETERMINISTIC_CUBLAS = ":4096:8"  # what PyTorch asks for before it calls a product on a GPU deterministic
@@ -48,18 +48,18 @@ def choose_device(wanted: str, threads: int) -> torch.device:
 
 
 def choose(wanted: str) -> torch.device:
-    """The device for `exec.device`: of a GPU, only one that passes the probe (in every process of torchrun).
+    """The device for `exec.device`. A GPU must pass the probe in every process of torchrun.
 
-    With 'auto' the run goes on with the CPU otherwise, and says why; with 'cuda' that is an HbnError.
+    If it does not, 'auto' takes the CPU and logs why, and 'cuda' raises HbnError.
     """
     if wanted == "cpu":
         return torch.device("cpu")
     gpu = torch.device("cuda", int(os.environ["LOCAL_RANK"]) if distributed.is_initialized() else 0)
-    # The count asks the driver's management library, which leaves CUDA itself uninitialised in this process.
-    found = torch.cuda.device_count() > 0
-    if found:
+    # device_count asks the driver's management library, so that CUDA stays uninitialised in this process.
+    has_gpu = torch.cuda.device_count() > 0
+    if has_gpu:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", DETERMINISTIC_CUBLAS)  # read when CUDA is initialised
-    failures = from_all(first_failure(gpu) if found else "PyTorch sees no CUDA device")
+    failures = from_all(first_failure(gpu) if has_gpu else "PyTorch sees no CUDA device")
     failure = next(filter(None, failures), None)
     if failure is None:
         torch.cuda.set_device(gpu)
@@ -67,7 +67,7 @@ def choose(wanted: str) -> torch.device:
         return gpu
     if wanted == "cuda":
         raise HbnError(f"exec.device is cuda, but {failure}; set it to cpu or auto")
-    if found:
+    if has_gpu:
         log.warning("going on with the CPU: %s", failure)
     return torch.device("cpu")
 
@@ -75,9 +75,9 @@ def choose(wanted: str) -> torch.device:
 def first_failure(
     device: torch.device, program: tuple[str, ...] = ("-m", "hbn.training.probe"), limit_s: float = LIMIT_S
 ) -> str | None:
-    """Run the probe of a device in a process of its own; where and why it failed, or None."""
+    """Run the probe of a device in a process of its own; returns where and why it failed, or None."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with tempfile.TemporaryFile("w+", errors="replace") as output:  # a pipe would wait for who cannot be killed
+    with tempfile.TemporaryFile("w+", errors="replace") as output:  # a pipe would wait for an unkillable process
         process = subprocess.Popen(
             [sys.executable, *program, str(device)],
             **{"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True},
@@ -111,7 +111,7 @@ def join() -> None:
     """Join the other processes that torchrun started, if it did."""
     if not distributed.is_torchelastic_launched() or distributed.is_initialized():
         return
-    distributed.init_process_group("gloo")  # agreements are between CPUs; gradients on GPUs get a group of theirs
+    distributed.init_process_group("gloo")  # for values on CPUs; gradients on GPUs get their own group
     atexit.register(distributed.destroy_process_group)
     if not first():
         logging.getLogger().setLevel(logging.WARNING)
@@ -131,9 +131,9 @@ def first() -> bool:
 
 
 def shard(batch: Shard) -> Shard:
-    """This process's part of something with one entry per item of the global batch; all parts are disjoint.
+    """This process's part of an array with one entry per item of the global batch; the parts are disjoint.
 
-    Everything random is drawn for the global batch and then sharded, so that it is the same in any number of
+    All random numbers are drawn for the global batch and then sharded, so that they do not depend on the number of
     processes.
     """
     return batch[rank() :: n_processes()]
@@ -151,13 +151,14 @@ def refuse_uneven(batch_size: int) -> None:
 def share(counted: Shard) -> float:
     """Weight that makes a mean over this process's part of `counted` (ones or trues) a term of the global mean.
 
-    The mean over processes of mean x share is the mean over the global batch, however the counted are spread.
+    The mean over processes of (mean x share) is the mean over the global batch, for any distribution of the counted
+    items over processes.
     """
     return n_processes() * float(shard(counted).sum()) / max(1.0, float(counted.sum()))
 
 
 def mean_of_all(value: float) -> float:
-    """The mean of the processes' values, in each of them."""
+    """The mean of all processes' values, in each process."""
     if n_processes() == 1:
         return value
     total = torch.tensor(value, dtype=torch.float64)
@@ -166,7 +167,7 @@ def mean_of_all(value: float) -> float:
 
 
 def from_all(value: Value) -> list[Value]:
-    """The values of all processes, in each of them."""
+    """The values of all processes, in each process."""
     values = [value] * n_processes()
     if n_processes() > 1:
         distributed.all_gather_object(values, value)
@@ -182,7 +183,7 @@ def from_first(value: Value) -> Value:
 
 
 def training_loss(network: nn.Module, loss: Loss) -> Callable[[int], Tensor]:
-    """`loss` of a step in the arithmetic of the network's device; its gradients are means over all processes."""
+    """`loss` of a step in the arithmetic of the network's device; its gradients are averaged over the processes."""
     device = next(network.parameters()).device
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= CAPABLE:
         loss = fast(loss, network)
@@ -195,9 +196,9 @@ def training_loss(network: nn.Module, loss: Loss) -> Callable[[int], Tensor]:
 
 
 def fast(loss: Loss, network: nn.Module, **options: Any) -> Loss:
-    """`loss` in bfloat16 where that is enough, and with compiled encoders (`options` are torch.compile's).
+    """`loss` with autocast to bfloat16 and compiled encoders (`options` of torch.compile).
 
-    Outside of it, so in validation and prediction, the network stays as it is.
+    Outside of the loss, as in validation and prediction, the network is unchanged.
     """
     device_type = next(network.parameters()).device.type
     encoders = [part for part in network.modules() if isinstance(part, Encoder)]
@@ -217,7 +218,7 @@ def fast(loss: Loss, network: nn.Module, **options: Any) -> Loss:
 
 
 class _Loss(nn.Module):
-    """A loss as a module, the form in which DistributedDataParallel takes what it runs."""
+    """A loss as a module, because DistributedDataParallel runs modules only."""
 
     def __init__(self, network: nn.Module, loss: Loss):
         super().__init__()
@@ -230,5 +231,5 @@ class _Loss(nn.Module):
 @functools.cache
 def _group_of_gpus() -> distributed.ProcessGroup | None:
     if torch.cuda.device_count() < int(os.environ["LOCAL_WORLD_SIZE"]):
-        return None  # processes that share a GPU, which NCCL refuses: through the CPUs
+        return None  # NCCL refuses processes that share a GPU; they exchange gradients through the CPUs
     return distributed.new_group(backend="nccl")

@@ -1,4 +1,4 @@
-"""The windows of the pretraining and the events in them, of any task but those that are left out."""
+"""The windows for pretraining and the events in them, of all tasks except the excluded ones."""
 
 from typing import Any
 
@@ -21,14 +21,16 @@ REACH_SD = 4.0  # widths of an event's Gaussian beyond which nothing of it is le
 
 
 class EventWindows:
-    """Draws windows of one split, balanced over kinds of events, tasks and participants; says which events are in them.
+    """Draws windows of one split, balanced over kinds of events, tasks and participants, with their target events.
 
-    A share of `around_events` of the windows holds an event: its kind is drawn by `weights`, then a task with such
-    events, one of its participants, one of the events and the window's place around it. The others lie anywhere:
-    a task, a participant and a place are drawn. A draw depends on (seed, step) alone, so resuming is exact.
+    A share `around_events` of the windows holds an event. Its kind is drawn by `weights`, then a task with such
+    events, one of its participants, one of the events and the position of the window around it. The other windows
+    lie anywhere: a task, a participant and a position are drawn. A draw depends on (seed, step) alone, so resuming is
+    exact.
 
-    Rows of `dataset.windows` say what may be used; between two consecutive rows a window starts at any sample. No
-    recording of the tasks in `excluded_tasks` is used, no event of theirs in another recording, and no window near one.
+    Windows come from the rows of `dataset.windows`; between two consecutive rows a window may start at any sample.
+    Recordings of the tasks in `excluded_tasks` are not used. Their events in other recordings are not used either, and
+    neither are windows near such an event.
     """
 
     def __init__(self, dataset: Dataset, split: str, p: params.Pretrain):
@@ -71,7 +73,7 @@ class EventWindows:
         self.chances = (self.weights / self.weights.sum()).double().numpy()
 
     def _allowed(self, split: str, excluded: np.ndarray) -> np.ndarray:
-        """Windows (N, 2) of the split, sorted, none of or near the events (keys, sorted) that are left out."""
+        """Windows (N, 2) of the split, sorted, not of excluded tasks nor near the `excluded` events (sorted keys)."""
         left_out = [task_of(recording) in self.p.excluded_tasks for recording in self.dataset.cache.recordings]
         windows = self.dataset.split_windows(split)
         windows = windows[~np.array(left_out, dtype=bool)[windows[:, 0]]]
@@ -82,13 +84,13 @@ class EventWindows:
         return windows[first == np.searchsorted(excluded, key + 2 * self.window_samples + apart)]
 
     def _by_task(self) -> list[list[list[np.ndarray]]]:
-        """The rows of each recording of each participant of each task."""
+        """The rows of windows, nested by task, participant and recording."""
         recordings, first = np.unique(self.rows[:, 0], return_index=True)
         rows = np.split(np.arange(len(self.rows)), first[1:])
         return self._nested(recordings, rows)
 
     def _by_task_and_participant(self, kind: int) -> list[list[np.ndarray]]:
-        """The events of a kind that some window holds, of each participant of each task."""
+        """The events of a kind that a window can hold, nested by task and participant."""
         events = np.flatnonzero((self.kind == kind) & (self.first < self.end))
         recordings, first = np.unique(self.recording[events], return_index=True)
         tasks = self._nested(recordings, np.split(events, first[1:]) if len(events) else [])
@@ -117,7 +119,7 @@ class EventWindows:
         return self.rows[row, 0], self.rows[row, 1] + rng.integers(self.room[row])
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of events of each kind in each task that windows may hold."""
+        """Number of events that windows may hold, by kind and task."""
         recordings = self.dataset.cache.recordings
         return {
             KINDS[kind]: {
@@ -127,7 +129,7 @@ class EventWindows:
         }
 
     def targets(self, windows: np.ndarray, n_samples: int) -> Tensor:
-        """Target distributions (B, n_samples + 1, K) for windows (B, 2), all zero where a kind has no event rows."""
+        """Target distributions (B, n_samples + 1, K) for windows (B, 2); zero where a kind has no event rows."""
         key = _key(windows)
         first = np.searchsorted(self.at, key - self.reach_samples)
         end = np.searchsorted(self.at, key + self.window_samples + self.reach_samples)
@@ -140,18 +142,18 @@ class EventWindows:
 
 
 def task_of(recording: dict[str, str]) -> str:
-    """The task of a recording as params.EVENT_TASKS has it, where films are one task and both kinds of learning are."""
+    """The task of a recording in params.EVENT_TASKS, where all films are one task and both versions of learning are."""
     return next((task for task in params.EVENT_TASKS if recording["task"].startswith(task)), "movies")
 
 
 def kind_of(name: str) -> int:
-    """The read-out's kind of a dataset's kind, -1 for none: a press is one of any hand."""
+    """The index in KINDS of a dataset's kind, -1 for none; presses of either hand are one kind."""
     name = "press" if name.startswith("press") else name
     return KINDS.index(name) if name in KINDS else -1
 
 
 def _key(places: np.ndarray) -> np.ndarray:
-    """(recording, sample, ...) rows as single numbers in the same order, recordings far apart."""
+    """Rows (recording, sample, ...) as single numbers in the same order, with large gaps between recordings."""
     return (places[:, 0].astype(np.int64) << 32) + places[:, 1].astype(np.int64)
 
 

@@ -25,8 +25,8 @@ def participant_features(
 def ridge(x: np.ndarray, y: np.ndarray, auxiliary: np.ndarray, alphas: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """Weights (K, F) and bias (K,) of the ridge regression of standardised features (P, F) on factors (P, K).
 
-    The penalty, one of `alphas` times the number of participants, is chosen by leave-one-out. The auxiliary targets
-    (P, A), NaN where unknown, have a say in it, which few participants and single factors make a matter of luck.
+    The penalty, one of `alphas` times the number of participants, is chosen by leave-one-out on the factors and the
+    auxiliary targets (P, A), NaN where unknown. With few participants, the factors alone would choose it by luck.
     """
     features, factors = StandardScaler().fit(x), StandardScaler().fit(y)
     others = np.nan_to_num(StandardScaler().fit_transform(auxiliary))

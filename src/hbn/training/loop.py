@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a part of a network is trained."""
+    """The learning rate of a part of a network."""
 
     share: float  # of the learning rate
     frozen_steps: int  # at the beginning, in which it is not trained at all
 
 
 class Sampler:
-    """Which items make the batch of a step: a function of (seed, step) alone, so resuming is exact.
+    """The items in the batch of each step, a function of (seed, step) alone, so that resuming is exact.
 
-    The batch is the global one, the same in all processes of a distributed run: device.shard gives each its part.
+    It is the global batch, the same in all processes of a distributed run. device.shard gives each process its part.
     """
 
     def __init__(self, n_items: int, batch_size: int, seed: int):
@@ -58,16 +58,16 @@ def fit(
     sampler: Callable[[int], np.ndarray],
     rates: dict[str, Rate] | None = None,
 ) -> None:
-    """Train `network` in place; it ends with the averaged weights of the best validation loss, the start included.
+    """Train `network` in place, to the averaged weights of the best validation loss (those at step 0 included).
 
     `loss(network, step)` must depend on its arguments alone (randomness drawn from torch's global
     generator is seeded by the step). A run killed at any moment goes on from `checkpoint` and ends
-    with the very weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
-    losses that grows while training. `rates` says how fast the parameters are trained whose names
-    begin with its keys. Where torchrun started several processes, `loss` is that of
-    the process's shard of the global batch, the means over processes count, and the first process
-    writes. Raises HbnError on what is not finite, with the items (rows of the training windows or
-    trials) that `sampler` drew for the step.
+    with exactly the weights of an undisturbed run. `curve` is a CSV of (step, train, validation)
+    losses that grows during training. `rates` holds the Rate of the parameters whose names
+    begin with its keys. In a run of several processes (torchrun), `loss` is the loss of
+    the process's shard of the global batch, gradients and losses are means over processes, and the first
+    process writes files. Raises HbnError if a loss or gradient is not finite, with the items (rows of the training
+    windows or trials) that `sampler` drew for the step.
     """
     state = _State(network, p, rates or {})
     state.resume(checkpoint)
@@ -103,7 +103,7 @@ def fit(
 
 
 class _State:
-    """All that a training is at a step: what its checkpoint holds."""
+    """The complete state of a training at a step, as its checkpoint holds it."""
 
     def __init__(self, network: nn.Module, p: params.Training, rates: dict[str, Rate]):
         self.network, self.p = network, p
@@ -112,9 +112,9 @@ class _State:
         self.step, self.history, self.best, self.best_state = 0, [], math.inf, self.average
 
     def descend(self, training_loss: Callable[[int], Tensor]) -> dict[str, float]:
-        """One step of the optimizer and of the average; its loss and the norm of its gradient.
+        """Make one step of the optimizer and of the average; returns the loss and the norm of the gradient.
 
-        Where one of them is not finite, neither the weights nor the average have moved.
+        If one of them is not finite, the weights and the average stay as they were.
         """
         for group in self.optimizer.param_groups:
             moving = group["share"] * (self.step >= group["frozen_steps"])
@@ -142,7 +142,7 @@ class _State:
         self.keep_if_best(score)
 
     def keep_if_best(self, score: float) -> None:
-        """Keep the averaged weights if none before had a better validation loss."""
+        """Keep the averaged weights if their validation loss is the best so far."""
         if score < self.best:
             self.best, self.best_state = score, {name: tensor.clone() for name, tensor in self.average.items()}
 
@@ -154,7 +154,7 @@ class _State:
             )
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint where there is one: the first process's, in all processes."""
+        """Go on from the checkpoint, if it exists. All processes use the one that the first process reads."""
         saved = device.from_first(_load(checkpoint) if device.first() else None)
         if not saved:
             return
@@ -185,29 +185,29 @@ def _check_finite(
 
 
 def schedule(step: int, warmup_steps: int, steps: int) -> float:
-    """Share of the learning rate: linear warm-up, then a cosine to zero."""
+    """Share of the learning rate at a step: linear warm-up, then a cosine to zero."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
 def checkpoint_path(scratch: Path, stage: str, **decides: object) -> Path:
-    """Where a run keeps its checkpoint: a name that changes with all that decides the result.
+    """The path of a run's checkpoint, whose name depends on everything that decides the result.
 
-    Covers what is in `decides` (data, parameters) and the library's code, so that a checkpoint of
-    another run is never resumed.
+    This is `decides` (data, parameters) and the library's code. A checkpoint of another run is
+    therefore never resumed.
     """
     decides["code"] = code_digest()
     return scratch / "checkpoints" / f"{stage}-{digest(decides)[:16]}.pt"
 
 
 def _load(checkpoint: Path) -> dict | None:
-    """A checkpoint, on the CPU whatever device it is of; None if there is none."""
+    """The checkpoint, loaded to the CPU from any device; None if it does not exist."""
     return torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint.exists() else None
 
 
 def _validate_average(network: nn.Module, average: dict[str, Tensor], validate: Callable[[nn.Module], float]) -> float:
-    """Validation loss of the averaged weights; the network's own are put back."""
+    """Validation loss of the averaged weights. Afterwards the network has its own weights again."""
     own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict(average)
     network.eval()
@@ -218,13 +218,13 @@ def _validate_average(network: nn.Module, average: dict[str, Tensor], validate: 
 
 
 def _converged(history: list[dict], patience: int) -> bool:
-    """Whether the last `patience` validations brought no better loss."""
+    """Whether none of the last `patience` validations had a better loss than all before."""
     losses = [row["validation"] for row in history]
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float, rates: dict[str, Rate]) -> list[dict]:
-    """Parameters by their rate; matrices, which are decayed, apart from vectors (biases, norms), which are not."""
+    """Parameter groups by rate; matrices with weight decay, vectors (biases, norms) without."""
     groups: dict[tuple[Rate, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""Training of the pretraining: from a dataset's events to an encoder that knows when they are."""
+"""The pretraining stage's training: from a dataset's events to an encoder that detects when they occur."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ N_VALIDATION_STEPS = 8
 
 
 class Pretraining:
-    """What a network is pretrained on: windows of training participants and, to choose the step, of validation."""
+    """The windows for pretraining: of training participants, and of validation participants to choose the best step."""
 
     def __init__(self, dataset: Dataset, p: params.Pretrain, device: torch.device, n_samples: int):
         self.dataset, self.p, self.device, self.n_samples = dataset, p, device, n_samples
@@ -44,12 +44,12 @@ class Pretraining:
         fit(network, loss, validate, self.p, checkpoint, curve, self.train)
 
     def losses(self, network: EventPretraining) -> Tensor:
-        """The loss (K,) of each kind in the held-out windows."""
+        """The loss (K,) of each kind on the held-out windows."""
         logits = predict(lambda x_uv: network(x_uv.to(self.device)), self.dataset, self.held_out)
         return calibrated_cross_entropy(torch.from_numpy(logits), self.held_out_target)
 
     def report(self, network: EventPretraining) -> dict:
-        """What was seen and, for every kind of event, how much better than by its rate alone its time is known."""
+        """The windows and events used, and for every kind the share of its rate's loss that the network explains."""
         losses, floors, weights = self.losses(network), loss_of_rates(self.held_out_target), self.train.weights
         kinds = {
             name: {

@@ -1,7 +1,7 @@
-"""Does this device train? Four steps, from a first look to training with the real loader, compared with the CPU.
+"""The probe of a device: four steps, from detection to training with the real loader, compared with the CPU.
 
-hbn.training.device runs `python -m hbn.training.probe cuda:0` in the folder of the stage: a crash or hang here spoils
-no run.
+hbn.training.device runs `python -m hbn.training.probe cuda:0` in the folder of the stage, as a process of its own, so
+that a crash or hang does not spoil the run.
 """
 
 import copy
@@ -31,16 +31,16 @@ EXACT, ROUGH = 1e-3, 5e-3  # relative error of float32, and of losses in bfloat1
 
 
 def detect(device: torch.device) -> None:
-    """The device is there and answers."""
+    """Check that the device exists and answers."""
     if device.type == "cuda":
         if device.index >= torch.cuda.device_count():
-            raise HbnError(f"there is no {device}, PyTorch sees {torch.cuda.device_count()} CUDA devices")
+            raise HbnError(f"there is no {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices")
         torch.cuda.set_device(device)
     compare("a sum of ones", torch.ones(1000).sum(), torch.ones(1000, device=device).sum(), EXACT)
 
 
 def tensors(device: torch.device) -> None:
-    """Products, normalisation and softmax, forward and backward, in float32."""
+    """Check products, normalisation and softmax, forward and backward, in float32."""
     x, y, towards = (torch.randn(256, 256) for _ in range(3))
     for name, function in {
         "a product": lambda z: z,
@@ -52,12 +52,12 @@ def tensors(device: torch.device) -> None:
             inputs = [tensor.to(place, copy=True).requires_grad_() for tensor in (x, y)]
             value = function(inputs[0] @ inputs[1])
             results.append([value, *torch.autograd.grad(value, inputs, towards.to(place))])
-        for expected, found in zip(*results, strict=True):
-            compare(f"{name} or its gradient", expected, found, EXACT)
+        for expected, actual in zip(*results, strict=True):
+            compare(f"{name} or its gradient", expected, actual, EXACT)
 
 
 def training(device: torch.device) -> None:
-    """A few steps of the real network, on noise."""
+    """Check a few steps of the real network on noise."""
     p = params.load()
     positions_m = torch.from_numpy(bids.electrode_positions_m()).float()
     settings = p.preprocess.sfreq_hz, p.windows.window_s, p.model.size, p.model.n_spatial_filters
@@ -67,11 +67,11 @@ def training(device: torch.device) -> None:
 
 
 def loader(device: torch.device) -> None:
-    """A few steps of the real network, on windows of the dataset."""
+    """Check a few steps of the real network on windows of the dataset."""
     p = params.load()
     dataset = Dataset.open(DATASET, p.windows.window_s)
     windows = dataset.split_windows("train")[:N_WINDOWS]
-    encoder = adapted_encoder(dataset, p.model.model_copy(update={"dropout": 0.0}))  # which each device draws anew
+    encoder = adapted_encoder(dataset, p.model.model_copy(update={"dropout": 0.0}))  # devices draw different dropout
     compare_training(p.pretrain, encoder, lambda rows: dataset.batch_uv(windows[rows]), device)
 
 
@@ -79,7 +79,7 @@ STEPS = {"detect": detect, "tensors": tensors, "training": training, "loader": l
 
 
 def walk(device: torch.device) -> None:
-    """All steps in order, saying on standard output which one begins."""
+    """Run all steps in order, and print each step's name when it begins."""
     torch.use_deterministic_algorithms(True)
     for name, step in STEPS.items():
         print(f"{MARK}{name}", flush=True)
@@ -87,15 +87,15 @@ def walk(device: torch.device) -> None:
     print(f"{MARK}{END}", flush=True)
 
 
-def compare(what: str, expected: Tensor, found: Tensor, tolerance: float) -> None:
-    """HbnError if `found` is further from `expected` than this share of the largest value."""
-    error = ((found.detach().to(CPU) - expected).abs().max() / expected.abs().max()).item()
+def compare(what: str, expected: Tensor, actual: Tensor, tolerance: float) -> None:
+    """HbnError if `actual` differs from `expected` by more than this share of the largest value."""
+    error = ((actual.detach().to(CPU) - expected).abs().max() / expected.abs().max()).item()
     if not error <= tolerance:  # NaN is not
         raise HbnError(f"wrong numbers: {what} is off by {error:.2g} of its largest value (allowed {tolerance:g})")
 
 
 def compare_training(p: params.Training, encoder: Encoder, batch_uv: Callable, device: torch.device) -> None:
-    """The same training on the CPU and on the device must lead to the same losses."""
+    """Check that the same training has the same losses on the CPU and on the device."""
     losses = [training_losses(p, copy.deepcopy(encoder), batch_uv, place) for place in (CPU, device)]
     compare("the loss of training", *losses, ROUGH)
 
@@ -121,5 +121,5 @@ def training_losses(p: params.Training, encoder: Encoder, batch_uv: Callable, de
 
 
 if __name__ == "__main__":
-    signal.alarm(round(1.1 * LIMIT_S))  # should the run that waits for this program be killed
+    signal.alarm(round(1.1 * LIMIT_S))  # ends this program if the run that waits for it was killed
     walk(torch.device(sys.argv[1]))

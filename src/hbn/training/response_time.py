@@ -1,4 +1,4 @@
-"""Training of challenge 1: from trials to networks that read out the press, pretrained or from random weights."""
+"""Training of challenge 1: networks that read out the press of a trial, pretrained or from random weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ N_EXPECTATIONS = 20
 
 @dataclass(frozen=True)
 class Trials:
-    """What training and scoring read of trials."""
+    """The inputs and labels of trials."""
 
     windows: np.ndarray  # (N, 2)
     rt_s: Tensor  # (N,), NaN without a response
@@ -44,7 +44,7 @@ class Trials:
 
 
 def split_trials(dataset: Dataset) -> dict[str, list[dict]]:
-    """The trials of every split; HbnError where one has no response to learn from or to score."""
+    """The trials of every split; HbnError for a split without a response to learn from or to score."""
     trials = {split: dataset.split_trials(split) for split in SPLITS}
     for split, rows in trials.items():
         if not any(trial["rt_s"] for trial in rows):
@@ -53,7 +53,7 @@ def split_trials(dataset: Dataset) -> dict[str, list[dict]]:
 
 
 def new_network(p: params.Params, dataset: Dataset, encoder: Path | None) -> ResponseTime:
-    """The network before training: from the encoder file with its read-out of events, or random with a whitener."""
+    """The network before training: encoder and event read-out from a file, or random weights with a whitener."""
     start = new_encoder(dataset, p.model) if encoder else adapted_encoder(dataset, p.model)
     network = ResponseTime(start, p.windows.window_s, p.windows.trial_offset_s)
     if encoder:
@@ -64,7 +64,7 @@ def new_network(p: params.Params, dataset: Dataset, encoder: Path | None) -> Res
 def zero_shot(
     p: params.Params, dataset: Dataset, trials: list[dict], device: torch.device, encoder: Path
 ) -> ResponseTime:
-    """The pretrained network as it is, without a label of challenge 1; of the trials only the signals are used."""
+    """The pretrained network without any label of challenge 1. Of the trials, only the signals are used."""
     network = new_network(p, dataset, encoder).to(device).eval()
     start_without_labels(network, p.challenge1, dataset, trials, device)
     return network
@@ -73,7 +73,7 @@ def zero_shot(
 def train(
     p: params.Params, dataset: Dataset, trials: dict, device: torch.device, plots: Path, encoder: Path | None
 ) -> nn.Module:
-    """Fit the network, or the members of an ensemble; `plots` gets their learning curves."""
+    """Fit the network, or the members of an ensemble; their learning curves go into the folder `plots`."""
     fitted = [train_member(p, member, dataset, trials, device, plots, encoder) for member in members(p.challenge1)]
     return fitted[0] if len(fitted) == 1 else architecture.Ensemble(fitted).eval()
 
@@ -113,10 +113,15 @@ def fit_trials(
     curve: Path,
     pretrained: bool,
 ) -> None:
-    """Fit a network in place (see loop.fit); a pretrained encoder moves as p.encoder_rate and p.frozen_steps say."""
+    """Fit a network in place (see loop.fit); a pretrained encoder moves as p.encoder_rate and p.frozen_steps say.
+
+    With few trials, training ends after p.max_epochs. Otherwise the few validation trials would choose badly among
+    the many later steps, in which the network only gets worse.
+    """
     known = Trials.of(dataset, trials["train"])
     start_from(network, known.rt_s, p.target_sd_s)
     sampler = Sampler(len(known.windows), p.batch_size, p.seed)
+    p = p.model_copy(update={"steps": min(p.steps, p.max_epochs * sampler.batches_per_epoch)})
 
     def loss(network: ResponseTime, step: int) -> Tensor:
         rows = sampler(step)
@@ -138,7 +143,7 @@ def fit_trials(
 
 
 def start_from(network: ResponseTime, rt_s: Tensor, sd_s: float) -> None:
-    """Set the prior over outcomes with a response to that of the training trials (N,)."""
+    """Set the prior over outcomes with a response to their distribution in the training trials (N,)."""
     target = network.targets(rt_s[~rt_s.isnan()].to(network.prior.device), PRIOR_WIDTH * sd_s).mean(0)
     _set_prior(network, target[: len(network.prior)], target[len(network.prior)])
 
@@ -146,10 +151,10 @@ def start_from(network: ResponseTime, rt_s: Tensor, sd_s: float) -> None:
 def start_without_labels(
     network: ResponseTime, p: params.Challenge1, dataset: Dataset, trials: list[dict], device: torch.device
 ) -> None:
-    """Set the prior of a pretrained network to when the presses are that it sees in trials, no response being known.
+    """Set the prior of a pretrained network to the times at which it sees presses in trials, without any label.
 
-    Pretraining saw presses anywhere in a window; after a target they are not. Expectation-maximisation finds the
-    prior under which trials look as they do (Saerens, Latinne & Decaestecker 2002, for a changed prior of classes).
+    In pretraining, presses were anywhere in a window; after a target their times have another distribution.
+    Expectation-maximisation estimates it (Saerens, Latinne & Decaestecker 2002, for a changed prior of classes).
     """
     windows, n = dataset.trial_windows(trials), len(network.prior)
     outcome = torch.from_numpy(predict(lambda x_uv: network.logits(x_uv.to(device))[0], dataset, windows))
@@ -172,7 +177,7 @@ def _set_prior(network: ResponseTime, share: Tensor, early: Tensor) -> None:
 
 
 def jittered(dataset: Dataset, windows: np.ndarray, jitter_s: float, seed: list[int]) -> tuple[np.ndarray, Tensor]:
-    """Windows (B, 2) moved by up to jitter_s within their recordings, and by how many seconds (B,) each was."""
+    """Windows (B, 2) moved by up to jitter_s within their recordings, and the shift of each in s (B,)."""
     most = samples(jitter_s, dataset.cache.sfreq_hz)
     length = np.array([int(dataset.cache.recordings[i]["samples"]) for i in windows[:, 0]])
     start = windows[:, 1] + np.random.default_rng(seed).integers(-most, most + 1, size=len(windows))
@@ -189,9 +194,10 @@ def trial_loss(
     p: params.Challenge1,
     share_answered: float = 1.0,
 ) -> Tensor:
-    """Cross-entropy of the outcome distribution plus that of side and correctness of the answered.
+    """Cross-entropy of the outcome distribution, plus that of side and correctness of the answered trials.
 
-    `share_answered` weighs the answered of a shard (see device.share); the trials are shared evenly.
+    `share_answered` is the weight of a shard's answered trials (see device.share). All trials are shared evenly, so
+    the outcome term needs no weight.
     """
     outcome, side_correct = network.logits(x_uv)
     value = F.cross_entropy(outcome, network.targets(rt_s, p.target_sd_s))
@@ -203,21 +209,21 @@ def trial_loss(
 
 
 def checkpoint(p: params.Params, settings: params.Challenge1, dataset: Dataset, encoder: Path | None) -> Path:
-    """Where a member's training keeps its state until all is done."""
+    """The checkpoint of a member's training, which the stage deletes at its end."""
     decides = {"model": p.model.model_dump(), "challenge1": settings.model_dump()}
     decides["encoder"] = sha256(encoder) if encoder else None
     return checkpoint_path(scratch(), "challenge1", data=dataset.sha256, **decides)
 
 
 def outputs(network: nn.Module, dataset: Dataset, trials: list[dict], device: torch.device) -> np.ndarray:
-    """What the network says of trials, (N, K): see ResponseTime.forward."""
+    """Outputs (N, K) of the network on trials (see ResponseTime.forward)."""
     return predict(lambda x_uv: network(x_uv.to(device)), dataset, dataset.trial_windows(trials))
 
 
 def calibrate(
     network: ResponseTime, dataset: Dataset, trials: list[dict], device: torch.device, window_s: float
 ) -> None:
-    """Set the temperature of the network's distribution to what makes the response times of the trials most likely."""
+    """Set the temperature of the network's distribution, under which the trials' response times are most likely."""
     rt_s = response_times_s(trials)
     answered = ~np.isnan(rt_s)
     mass = outputs(network, dataset, trials, device)[answered, distribution.COLUMNS].astype(float)

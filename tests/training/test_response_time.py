@@ -1,13 +1,17 @@
-"""The prior of challenge 1 over when a response comes, with and without labels."""
+"""Challenge 1: its prior over when a response comes, with and without labels, and how long it trains."""
 
 import numpy as np
+import planted
 import torch
 from torch import Tensor
 
 from hbn import params
 from hbn.data import bids
+from hbn.data.dataset import Dataset
+from hbn.files import read_csv
 from hbn.networks.architecture import Encoder, ResponseTime
-from hbn.training.response_time import start_from, start_without_labels
+from hbn.networks.inference import adapted_encoder
+from hbn.training.response_time import fit_trials, split_trials, start_from, start_without_labels
 
 CPU = torch.device("cpu")
 
@@ -64,3 +68,15 @@ def test_without_labels_the_prior_is_where_presses_are_seen():
     told_s = error_s(net, trials, rt_s)
     assert blind_s < 0.8 * flat_s
     assert abs(blind_s - told_s) < 0.03
+
+
+def test_few_trials_are_seen_no_more_often_than_the_most_epochs(tmp_path):
+    dataset = Dataset.open(planted.write(tmp_path, n_participants=12, n_trials=4), 2.0)
+    trials, p = split_trials(dataset), params.load()
+    changes = {"batch_size": 8, "steps": 50, "warmup_steps": 1, "validate_every": 1, "patience": 50}
+    net = ResponseTime(adapted_encoder(dataset, p.model), 2.0, 0.5)
+    for max_epochs, steps in ((2, 2 * (len(trials["train"]) // 8)), (1000, 50)):
+        settings = p.challenge1.model_copy(update=changes | {"max_epochs": max_epochs})
+        paths = tmp_path / f"{max_epochs}.pt", tmp_path / f"{max_epochs}.csv"
+        fit_trials(net, settings, dataset, trials, CPU, *paths, pretrained=False)
+        assert read_csv(paths[1])[-1]["step"] == str(steps)
