@@ -142,20 +142,35 @@ def hbn_metadata() -> Path:
 
 @pytest.fixture(scope="session")
 def deployed(tmp_path_factory) -> Path:
-    """A folder with deployed networks of random weights, for windows of 2 s at 100 Hz."""
-    import torch
+    """A folder with small networks of random weights as `quantize` writes them, for windows of 2 s at 100 Hz."""
+    import onnx
 
-    from hbn.deploy import export
-    from hbn.networks import architecture
+    from hbn.deploy.runtime import INPUT
 
-    root = tmp_path_factory.mktemp("deployed")
-    torch.manual_seed(0)
-    encoder = architecture.Encoder(torch.from_numpy(bids.electrode_positions_m()).float(), 100, 2.0, "tiny", 4, 0.1)
-    networks = {"challenge1": architecture.ResponseTime(encoder, 2.0, 0.5)}
-    networks["challenge2"] = architecture.Factors(encoder, 4, 4)
-    for name, network in networks.items():
+    root, rng = tmp_path_factory.mktemp("deployed"), np.random.default_rng(0)
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        network (float[batch, 129, 200] {input}) => (float[batch, {n}] output) {{
+            size = Abs({input})
+            level = ReduceMean <axes = [2], keepdims = 0> (size)
+            value = MatMul(level, weights)
+            {rest}
+        }}"""
+    trial = """first, others = Split <axis = 1> (value, lengths)
+            chances = Sigmoid(first)
+            mass = Softmax <axis = 1> (others)
+            output = Concat <axis = 1> (chances, mass)"""
+    networks = {"challenge1": (24, trial), "challenge2": (4, "output = Identity(value)")}
+    for name, (n, rest) in networks.items():
+        model = onnx.parser.parse_model(text.format(input=INPUT, n=n, rest=rest))
+        weights = (rng.normal(size=(129, n)) / 1000).astype(np.float32)
+        constants = {"weights": weights} | ({"lengths": np.array([3, 21])} if "lengths" in rest else {})
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, key) for key, value in constants.items())
+        for key, value in {"sfreq_hz": "100.0", "trial_offset_s": "0.5"}.items():
+            model.metadata_props.add(key=key, value=value)
         path = root / f"models/deploy/{name}/fp32.onnx"
-        export.write(export.export(network.eval(), (129, 200)), path, sfreq_hz=100.0, trial_offset_s=0.5)
+        path.parent.mkdir(parents=True)
+        onnx.save(model, path)
     write_json(root / "metrics/benchmark.json", {"chosen": dict.fromkeys(networks, "fp32")})
     return root
 
