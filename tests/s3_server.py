@@ -167,7 +167,7 @@ def main(folder: Path) -> None:
         print(
             f"S3 server at {server.url}, Ctrl-C ends it. In another terminal:\n"
             f"  dvc exp run fetch -S data.preset=hbn -S data.endpoint_url={server.url} "
-            "-S 'data.releases=[R1,R5]' -S 'splits.test_releases=[R5]'",
+            f"-S 'data.releases=[R1,R5]' -S 'splits.test_releases=[R5]' -S 'data.tasks=[{','.join(TASKS)}]'",
             flush=True,
         )
         with contextlib.suppress(KeyboardInterrupt):
