@@ -148,7 +148,7 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(quantized, wor
     quantize.main(only("fp32", "fused", "int8_static"))
     table = read_json("metrics/quantize.json")["challenge1"]
     assert table["fused"] == {"accepted": False, "reason": "no such operator"}
-    assert table["int8_static"]["reason"] == "no window of a training participant to calibrate on"
+    assert table["int8_static"]["reason"] == "no window of a training participant for calibration"
     assert table["fp32"]["accepted"]
 
 

@@ -183,7 +183,7 @@ def test_a_script_ends_with_the_dvc_that_started_it(tmp_path):
 def test_a_script_whose_dvc_is_gone_before_it_has_begun_does_nothing(tmp_path):
     """Stages import for seconds before they can know that."""
     said = start_under("os._exit(0)", tmp_path).communicate()[0]
-    assert "the dvc that started this is gone" in said
+    assert "the dvc that started this process is gone" in said
     assert not (tmp_path / "log").exists()
 
 
