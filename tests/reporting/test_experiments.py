@@ -27,7 +27,9 @@ path.write_text(json.dumps({"test": {"pretrained": score, "eeg": score}}))
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    clone = Clone(tmp_path_factory.mktemp("experiments") / "clone", {"exec.workers": 1})
+    clone = Clone(
+        tmp_path_factory.mktemp("experiments") / "clone", {"exec.workers": 1, "pretrain.learning_rate": 0.001}
+    )
     clone.environment["COLUMNS"] = "100"
     (clone.root / "train.py").write_text(TRAIN)
     stages = {
