@@ -47,7 +47,7 @@ def predictions(
 
 
 def over_seeds(score: metrics.Score) -> metrics.Score:
-    """The mean of a score of (P, 4) predictions over seeds, the last axis of predictions (P, 4, seeds)."""
+    """The mean of `score` over seeds, the last axis of predictions (N, ..., seeds); None where one is undefined."""
 
     def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
         values = [score(y, one_seed) for one_seed in np.moveaxis(prediction, -1, 0)]

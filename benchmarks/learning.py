@@ -223,17 +223,6 @@ def elsewhere() -> Generator[Path]:
         yield Path(folder)
 
 
-def over_seeds(score: metrics.Score) -> metrics.Score:
-    """The mean of `score` over seeds, the columns of predictions (N, seeds)."""
-
-    def mean(y: np.ndarray, prediction: np.ndarray) -> float | None:
-        values = [score(y, column) for column in prediction.T]
-        defined = [value for value in values if value is not None]
-        return float(np.mean(defined)) if len(defined) == len(values) else None
-
-    return mean
-
-
 def arrays(trials: list[dict], found: list[Outputs]) -> dict[str, tuple]:
     """What each score is computed from: participants, truth, and predictions (N, seeds)."""
     rt_s, participant = response_times_s(trials), np.array([t["participant_id"] for t in trials])
@@ -248,7 +237,7 @@ def scores(trials: list[dict], found: list[Outputs], p: params.Scores) -> dict[s
     scored = {}
     for name, (who, y, prediction) in arrays(trials, found).items():
         score, draws = SCORES[name], {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
-        scored[name] = metrics.with_interval(over_seeds(score), who, y, prediction, **draws)
+        scored[name] = metrics.with_interval(factors.over_seeds(score), who, y, prediction, **draws)
         each = [score(y, column) for column in prediction.T]
         defined = [value for value in each if value is not None]
         if len(each) > 1 and len(defined) == len(each):
@@ -261,7 +250,7 @@ def gain(trials: list[dict], better: list[Outputs], worse: list[Outputs], p: par
     first, second = arrays(trials, better), arrays(trials, worse)
     return {
         name: metrics.with_interval(
-            metrics.difference(over_seeds(score)),
+            metrics.difference(factors.over_seeds(score)),
             *(*first[name], second[name][2]),
             n_bootstrap=p.n_bootstrap,
             seed=p.seed,

@@ -16,6 +16,12 @@ from torch.nn import functional as F
 from hbn.networks.architecture import CLIP, SFREQ_HZ
 
 
+def standardised(x_uv: Tensor) -> Tensor:
+    """(B, C, T) with each channel of a window by itself at mean 0 and sd 1, and clipped."""
+    x = x_uv - x_uv.mean(-1, keepdim=True)
+    return (x / (x.square().mean(-1, keepdim=True) + 0.01).sqrt()).clamp(-CLIP, CLIP)
+
+
 class _Peer(nn.Module):
     def __init__(self, n_channels: int, sfreq_hz: int, window_s: float, width: int, coarse_width: int):
         super().__init__()
@@ -25,9 +31,7 @@ class _Peer(nn.Module):
 
     def normalise(self, x_uv: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T') at 100 Hz."""
-        x = x_uv[..., :: self.step]
-        x = x - x.mean(-1, keepdim=True)
-        return (x / (x.square().mean(-1, keepdim=True) + 0.01).sqrt()).clamp(-CLIP, CLIP)
+        return standardised(x_uv[..., :: self.step])
 
 
 class _Separable(nn.Module):

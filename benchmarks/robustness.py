@@ -28,6 +28,7 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from peers import standardised
 from scipy.signal import resample_poly
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,7 +38,7 @@ from hbn.data import bids
 from hbn.data.dataset import DATASET, Dataset, response_times_s
 from hbn.files import write_csv
 from hbn.networks import inference
-from hbn.networks.architecture import CLIP, SFREQ_HZ, rebuild
+from hbn.networks.architecture import SFREQ_HZ, rebuild
 from hbn.networks.arithmetic import use_cpu
 from hbn.scoring import factors, trials
 from hbn.training.response_time import jittered, split_trials
@@ -119,16 +120,20 @@ def predictions(
     networks: dict[str, Network], dataset: Dataset, windows: np.ndarray, disturb: Disturb, batch: int = 64
 ) -> dict[str, np.ndarray]:
     """Outputs (N, ...) of every network for disturbed windows (N, 2)."""
-    step = round(dataset.cache.sfreq_hz / SFREQ_HZ)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in networks}
     with torch.inference_mode():
         for i in range(0, len(windows), batch):
-            x_uv = dataset.batch_uv(windows[i : i + batch])[..., ::step].numpy()
+            x_uv = read_uv(dataset, windows[i : i + batch]).numpy()
             x_uv = np.asarray(disturb(x_uv - x_uv[:, CZ, None]), dtype=np.float32)
             x = torch.from_numpy(x_uv - x_uv.mean(1, keepdims=True))
             for name, network in networks.items():
                 parts[name].append(network(x).numpy())
     return {name: np.concatenate(outputs) for name, outputs in parts.items()}
+
+
+def read_uv(dataset: Dataset, windows: np.ndarray) -> Tensor:
+    """Windows (B, 2) as (B, C, 200) in microvolts at 100 Hz."""
+    return dataset.batch_uv(windows)[..., :: round(dataset.cache.sfreq_hz / SFREQ_HZ)]
 
 
 def disturbances(dataset: Dataset) -> Iterator[tuple[str, float | str, float, Disturb]]:
@@ -212,9 +217,7 @@ class Peer(nn.Module):
 
     def logits(self, x_uv: Tensor) -> tuple[Tensor, Tensor]:
         """Response time (B,) in s and the log odds of no response (B,)."""
-        x = x_uv - x_uv.mean(-1, keepdim=True)
-        x = (x / (x.square().mean(-1, keepdim=True) + 0.01).sqrt()).clamp(-CLIP, CLIP)
-        output = self.network(x)
+        output = self.network(standardised(x_uv))
         return self.mean_s + self.sd_s * output[:, 0], output[:, 1]
 
     def forward(self, x_uv: Tensor) -> Tensor:
@@ -229,14 +232,13 @@ def trained(name: str, dataset: Dataset, p: params.Params, core_s: float) -> Pee
     rt_s, windows = response_times_s(split["train"]), dataset.trial_windows(split["train"])
     held_out, held_out_s = dataset.trial_windows(split["validation"]), response_times_s(split["validation"])
     network = Peer(name, len(dataset.positions_m), p.windows.window_s, rt_s)
-    take = round(dataset.cache.sfreq_hz / SFREQ_HZ)
     optimizer = torch.optim.AdamW(network.parameters(), lr=p.challenge1.learning_rate, weight_decay=0.01)
     best, state, step, end_s = np.inf, network.state_dict(), 0, time.process_time() + core_s
     while (left_s := end_s - time.process_time()) > 0:
         rows = np.random.default_rng([1, step]).permutation(len(windows))[: p.challenge1.batch_size]
         moved, shift_s = jittered(dataset, windows[rows], p.challenge1.jitter_s, [1, step])
         y_s, known = torch.from_numpy(rt_s[rows]).float() - shift_s, torch.from_numpy(~np.isnan(rt_s[rows]))
-        predicted_s, log_odds = network.train().logits(dataset.batch_uv(moved)[..., ::take])
+        predicted_s, log_odds = network.train().logits(read_uv(dataset, moved))
         loss = F.mse_loss(predicted_s[known] / network.sd_s, y_s[known] / network.sd_s)
         loss = loss + F.binary_cross_entropy_with_logits(log_odds, (~known).float())
         optimizer.zero_grad(set_to_none=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from hbn.files import HbnError, read_csv, read_json
-from hbn.reporting.experiments import SCORES, value_at
+from hbn.reporting.experiments import SCORES, dotted, value_at
 from hbn.reporting.repository import extract, git
 from hbn.stage import scratch
 
@@ -50,14 +50,14 @@ class Run:
                 for column in row.keys() - {"step"}:
                     self.writer.add_scalar(f"{name}/{column}", float(row[column]), int(row["step"]))
             self.rows[name] = rows
-        scores = {f"score/{name}": value for name, value in main_scores(root).items() if value is not None}
+        scores = {f"score/{name}": value for name, value in scores_of(root).items() if value is not None}
         if scores and scores != self.scores:
             self.writer.add_hparams(parameters(root / "params.yaml"), scores, run_name=".")
             self.scores = scores
         self.writer.flush()
 
 
-def main_scores(root: Path) -> dict[str, float | None]:
+def scores_of(root: Path) -> dict[str, float | None]:
     """The main scores (SCORES) of a run; None where the run has none yet."""
     return {
         name: value_at(read_json(root / file), key) if (root / file).exists() else None
@@ -67,8 +67,7 @@ def main_scores(root: Path) -> dict[str, float | None]:
 
 def parameters(path: Path) -> dict[str, bool | float | str]:
     """The values of a params.yaml by dotted name, lists and sections as text."""
-    content = YAML(typ="safe").load(path)
-    values = {f"{section}.{key}": value for section, keys in content.items() for key, value in keys.items()}
+    values = dotted(YAML(typ="safe").load(path))
     return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}
 
 

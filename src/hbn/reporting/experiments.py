@@ -52,7 +52,11 @@ def _row(name: str, commit: str, state: str, data: dict, start: dict) -> dict:
 
 
 def _parameters(data: dict) -> dict[str, object]:
-    sections = (data.get("params") or {}).get("params.yaml", {}).get("data") or {}
+    return dotted((data.get("params") or {}).get("params.yaml", {}).get("data") or {})
+
+
+def dotted(sections: dict[str, dict]) -> dict[str, object]:
+    """The values of params.yaml by their names on a command line, such as 'pretrain.steps'."""
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 

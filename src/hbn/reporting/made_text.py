@@ -79,15 +79,7 @@ def comparisons(root: Path) -> str:
             first, _, second = pair.partition("_over_")
             if row:
                 text = f"{summary.label(first)} over {summary.label(second)}"
-                rows.append(
-                    (
-                        task,
-                        text,
-                        score,
-                        f"{row['value']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})",
-                        row["verdict"],
-                    )
-                )
+                rows.append((task, text, score, interval(row, sign="+"), row["verdict"]))
     return (
         markdown(("", "comparison", "score", "difference", "verdict"), rows) if rows else "The results hold none yet."
     )

@@ -10,11 +10,11 @@ def show(value: object) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def interval(row: dict, digits: int = 2) -> str:
-    """A score and its interval as 'value (low to high)'; empty for an undefined score, {}."""
+def interval(row: dict, digits: int = 2, sign: str = "") -> str:
+    """A score and its interval as 'value (low to high)'; empty for an undefined score, {}. `sign` '+' is for a gain."""
     if "value" not in row:
         return ""
-    value, low, high = (f"{row[key]:.{digits}f}" for key in ("value", "low", "high"))
+    value, low, high = (f"{row[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
