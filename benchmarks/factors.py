@@ -26,8 +26,8 @@ def predictions(
     split = {name: dataset.split_participants(name, known=FACTORS[0]) for name in ("train", "validation", "test")}
     train, outside = split["train"], split["validation"] + split["test"]
     y, person, n_spectral = factor_values(train), baselines.age_sex(train), p.n_regions * len(BANDS_HZ)
-    by_age_sex = [baselines.predict_number(person, y[:, k], baselines.age_sex(outside)) for k in range(len(FACTORS))]
-    predicted: dict[str, list[np.ndarray]] = {"age_sex": [np.stack(by_age_sex, axis=1)]}
+    by_age_sex = baselines.predict_numbers(person, y, baselines.age_sex(outside))
+    predicted: dict[str, list[np.ndarray]] = {"age_sex": [by_age_sex]}
     for seed in seeds:
         for start, pretrained in STARTS.items():
             network = Factors(encoder(pretrained, seed), p.n_regions, len(FACTORS)).eval()

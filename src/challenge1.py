@@ -81,7 +81,6 @@ def report(dataset: Dataset, rows: list[dict], test: dict, predicted: dict[str, 
     rt_s, participant = response_times_s(rows), np.array([t["participant_id"] for t in rows])
     answered = ~np.isnan(rt_s)
     draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
-    pairs = {f"{first}_over_{second}": (test[first], test[second]) for first, second in PAIRS}
     groupings = groups.of_participants([dataset.participants[name] for name in participant])
     groupings["block"] = np.where([t["fast_block"] == "1" for t in rows], "fast", "slow")
     return {
@@ -89,7 +88,7 @@ def report(dataset: Dataset, rows: list[dict], test: dict, predicted: dict[str, 
         "n": {"participants": len(set(participant)), "trials": len(rows), "answered": int(answered.sum())},
         "auroc_of": "no response against a response",
         "test": {name: trials.scores(rt_s, participant, output, p) for name, output in test.items()},
-        "comparisons": comparison.table(trials.JUDGED, participant, rt_s, pairs, **draws),
+        "comparisons": comparison.table(trials.JUDGED, participant, rt_s, test, PAIRS, **draws),
         "distribution": {
             name: distribution.scores(participant[answered], rt_s[answered], distributions.rows(answered), **draws)
             for name, distributions in predicted.items()

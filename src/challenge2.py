@@ -67,14 +67,11 @@ def predictors(
         weights, bias = ridge(x[rows], y[rows], person[rows], alphas)
         return new @ weights.T + bias
 
-    def age_sex(rows: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return np.stack([baselines.predict_number(person[rows], y[rows, k], new) for k in range(y.shape[1])], 1)
-
     everyone = np.arange(len(y))
-    outputs = {"eeg": eeg(everyone, new_x), "age_sex": age_sex(everyone, new_person)}
+    outputs = {"eeg": eeg(everyone, new_x), "age_sex": baselines.predict_numbers(person, y, new_person)}
     held_out = [
         stacking.out_of_fold(lambda rows, rest: eeg(rows, x[rest]), len(y)),
-        stacking.out_of_fold(lambda rows, rest: age_sex(rows, person[rest]), len(y)),
+        stacking.out_of_fold(lambda rows, rest: baselines.predict_numbers(person[rows], y[rows], person[rest]), len(y)),
     ]
     parts, new_parts = np.stack(held_out, axis=1), np.stack([outputs["eeg"], outputs["age_sex"]], axis=1)  # (N, 2, 4)
     both = [stacking.stack_number(parts[..., k], y[:, k], new_parts[..., k]) for k in range(y.shape[1])]
@@ -86,13 +83,12 @@ def report(dataset: Dataset, n_fitted: int, test: list[dict], outputs: dict[str,
     """Scores of every predictor on the test participants, their comparisons and groups."""
     y, participant = factor_values(test), np.array([row["participant_id"] for row in test])
     draws = {"n_bootstrap": p.n_bootstrap, "seed": p.seed}
-    pairs = {f"{first}_over_{second}": (outputs[first], outputs[second]) for first, second in PAIRS}
     groupings = groups.of_participants(test)
     return {
         "source": dataset.source,
         "n": {"train_participants": n_fitted, "test_participants": len(test)},
         "test": {name: factors.scores(participant, y, output, p) for name, output in outputs.items()},
-        "comparisons": comparison.table(factors.MEASURES, participant, y, pairs, **draws),
+        "comparisons": comparison.table(factors.MEASURES, participant, y, outputs, PAIRS, **draws),
         "groups": groups.table(factors.MEASURES, participant, groupings, y, outputs["eeg"], **draws),
     }
 

@@ -132,7 +132,9 @@ def test_the_tables_are_those_of_all_trials():
     assert trials.MEASURES["mae_s"](rt_s, good) == metrics.mae(rt_s[answered], good[answered, 0])
     assert trials.MEASURES["auroc_miss"](rt_s, good) == 1
     assert trials.MEASURES["nrmse"](rt_s[~answered], good[~answered]) is None
-    rows = comparison.table(trials.MEASURES, participant, rt_s, {"good_over_blind": (good, blind)}, **DRAWS)
+    rows = comparison.table(
+        trials.MEASURES, participant, rt_s, {"good": good, "blind": blind}, [("good", "blind")], **DRAWS
+    )
     assert {name: row["verdict"] for name, row in rows.items()} == {
         f"good_over_blind.{measure}": comparison.BETTER for measure in trials.MEASURES
     }

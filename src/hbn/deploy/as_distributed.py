@@ -34,11 +34,10 @@ def batches(dataset: Dataset, windows: np.ndarray, raw: Path = RAW) -> Iterator[
     Each recording below `raw` is read as a whole. A recording at 100 Hz is taken as it is, because the challenge's
     copies have this rate. Any other recording is filtered and resampled as the organisers do for their copies.
     """
-    files = {path.name: path for root in raw.iterdir() if root.is_dir() for _, path in bids.recordings(root)}
     numbers, first = np.unique(windows[:, 0], return_index=True)
     parts = np.split(windows[:, 1], first[1:])
     for number, starts in progress(list(zip(numbers, parts, strict=True)), unit="recording"):
-        data_uv = recorded(path_of(dataset.cache.recordings[number]["recording"], files, raw))
+        data_uv = recorded(path_of(dataset.cache.recordings[number], raw))
         begins = np.round(starts / dataset.cache.sfreq_hz * SFREQ_HZ).astype(int)
         length = challenge_zip.SHAPE[1]
         begins = np.minimum(begins, data_uv.shape[1] - length)
@@ -54,9 +53,11 @@ def recorded(path: Path) -> np.ndarray:
     return data_uv - data_uv[REFERENCE]
 
 
-def path_of(recording: str, files: dict[str, Path], raw: Path) -> Path:
-    """The file of a recording; HbnError where there is none."""
+def path_of(row: dict[str, str], raw: Path) -> Path:
+    """The file of a recording of the dataset; HbnError where there is none."""
+    recording = row["recording"]
     for suffix in bids.EEG_SUFFIXES:
-        if path := files.get(f"{recording}_eeg{suffix}"):
+        path = raw / row["release"] / row["participant_id"] / "eeg" / f"{recording}_eeg{suffix}"
+        if path.exists():
             return path
     raise HbnError(f"{recording} is in the dataset but not below {raw}: run `dvc repro fetch` or `dvc checkout`")

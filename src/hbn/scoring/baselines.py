@@ -41,6 +41,11 @@ def predict_number(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> n
     return _prepared(RidgeCV(alphas=np.logspace(-2, 4, 13))).fit(train_x, train_y).predict(x)
 
 
+def predict_numbers(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Predictions (M, K) of each column of train_y (N, K), each with its own penalty (see predict_number)."""
+    return np.stack([predict_number(train_x, column, x) for column in train_y.T], axis=1)
+
+
 def predict_probability(train_x: np.ndarray, train_label: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Probability (M,) of label 1 by logistic regression; where the training rows have one label, that label."""
     if len(np.unique(train_label)) < 2:

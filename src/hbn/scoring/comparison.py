@@ -1,5 +1,7 @@
 """Whether a predictor is better than another beyond chance: paired over participants, corrected for many tests."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hbn.scoring import metrics
@@ -39,18 +41,20 @@ def table(
     measures: dict[str, metrics.Score],
     participant: np.ndarray,
     y: np.ndarray,
-    pairs: dict[str, tuple[np.ndarray, np.ndarray]],
+    outputs: dict[str, np.ndarray],
+    pairs: Sequence[tuple[str, str]],
     n_bootstrap: int,
     seed: int,
 ) -> dict[str, dict]:
-    """Judged comparisons of every pair of outputs in every measure, named '<pair>.<measure>'.
+    """Judged comparisons of pairs of predictors in every measure, named '<first>_over_<second>.<measure>'.
 
-    A pair such as 'eeg_and_metadata_over_metadata' holds the outputs of the first and the second predictor.
+    `outputs` holds what each predictor says of the rows, by its name.
     """
+    draws = {"n_bootstrap": n_bootstrap, "seed": seed}
     return judge(
         {
-            f"{name}.{measure}": paired(score, participant, y, *outputs, n_bootstrap=n_bootstrap, seed=seed)
-            for name, outputs in pairs.items()
+            f"{first}_over_{second}.{measure}": paired(score, participant, y, outputs[first], outputs[second], **draws)
+            for first, second in pairs
             for measure, score in measures.items()
         }
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hbn.scoring import metrics
+from hbn.scoring import baselines, metrics
 
 SMALLEST = 5  # participants of a group; an interval over fewer says nothing
 UNKNOWN = "unknown"
@@ -64,9 +64,8 @@ def table(
 def of_participants(participants: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
     """Labels (N,) by age, sex and release of the participant of each row."""
     names, releases = (np.array([row[key] for row in participants]) for key in ("participant_id", "release"))
-    age_years = np.array([float(row["age_years"]) if row["age_years"] else np.nan for row in participants])
     sex = np.array([row["sex"] or UNKNOWN for row in participants])
-    return {"age": age_thirds(names, age_years), "sex": sex, "release": releases}
+    return {"age": age_thirds(names, baselines.age_sex(participants)[:, 0]), "sex": sex, "release": releases}
 
 
 def age_thirds(participant: np.ndarray, age_years: np.ndarray) -> np.ndarray:
