@@ -111,20 +111,49 @@ def smooth_eeg_uv(n: int = 3) -> torch.Tensor:
     return 20 * x_uv / x_uv.square().mean((0, 2), keepdim=True).sqrt()
 
 
-def test_a_bad_channel_is_what_the_good_ones_make_most_likely():
-    """By the textbook: the mean of a Gaussian given its other variables, C_bg C_gg^-1 x_g."""
-    network = networks(500)[0]
+def adapted_to_smooth_eeg() -> tuple[architecture.Encoder, torch.Tensor]:
+    """An encoder whose whitener fits to the windows (20, 129, 1000) beside it, which are against their average."""
+    encoder = networks(500)[0].encoder
     x_uv = smooth_eeg_uv(20)
     x_uv = x_uv - x_uv.mean(1, keepdim=True)
-    network.encoder.adapt(x_uv)
-    covariance = torch.linalg.inv(network.encoder.whitener.double() @ network.encoder.whitener.double())
-    bad = [5, 70]
+    encoder.adapt(x_uv)
+    return encoder, x_uv
+
+
+def most_likely(encoder: architecture.Encoder, x: torch.Tensor, bad: list[int]) -> torch.Tensor:
+    """By the textbook: the mean of a Gaussian given its other variables, C_bg C_gg^-1 x_g."""
+    covariance = torch.linalg.inv(encoder.whitener.double() @ encoder.whitener.double())
     good = [c for c in range(129) if c not in bad]
-    repaired = network.encoder.repair(network.encoder.resample(spoil(x_uv, *bad))).double()
-    expected = covariance[bad][:, good] @ torch.linalg.inv(covariance[good][:, good]) @ repaired[:, good]
-    torch.testing.assert_close(repaired[:, bad], expected, atol=0.15 * expected.std().item(), rtol=0)
-    clean = network.encoder.resample(x_uv)
+    return covariance[bad][:, good] @ torch.linalg.inv(covariance[good][:, good]) @ x[:, good].double()
+
+
+def test_a_bad_channel_is_what_the_good_ones_make_most_likely():
+    encoder, x_uv = adapted_to_smooth_eeg()
+    bad = [5, 70]
+    repaired = encoder.repair(encoder.resample(spoil(x_uv, *bad)))
+    expected = most_likely(encoder, repaired, bad).float()
+    torch.testing.assert_close(repaired[:, bad], expected, atol=0.02 * expected.std().item(), rtol=0)
+    clean = encoder.resample(x_uv)
     assert (repaired[:, bad] - clean[:, bad]).std() < 0.25 * clean[:, bad].std()
+
+
+def test_many_dead_channels_are_what_the_good_ones_make_most_likely():
+    encoder, x_uv = adapted_to_smooth_eeg()
+    dead = list(range(0, 100, 5))
+    x_uv = x_uv - x_uv[:, 128:]
+    x_uv[:, dead] = 0.0
+    repaired = encoder.repair(encoder.resample(x_uv - x_uv.mean(1, keepdim=True)))
+    expected = most_likely(encoder, repaired, dead).float()
+    assert (repaired[:, dead] - expected).std() < 0.1 * expected.std()
+
+
+def test_both_of_two_bridged_channels_are_filled_in():
+    encoder, x_uv = adapted_to_smooth_eeg()
+    pair = [40, 41]
+    x_uv[:, pair] = x_uv[:, pair].mean(1, keepdim=True)
+    repaired = encoder.repair(encoder.resample(x_uv))
+    expected = most_likely(encoder, repaired, pair).float()
+    torch.testing.assert_close(repaired[:, pair], expected, atol=0.05 * expected.std().item(), rtol=0)
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 SFREQ_HZ = 100  # of the network; the signal ends at 45 Hz, so every 5th sample of 500 Hz is enough
 CLIP = 5.0  # standard deviations
 BAD_RATIO = 3.0  # times the median channel's rms; a channel above it is bad
-FLAT_RATIO = 0.05  # times the median channel's rms; a channel below it is dead
+FLAT_RATIO = 0.05  # times the median channel's rms; a channel below it is flat
+BRIDGED_RATIO = 0.1  # times the median distance of channels to their nearest one; a nearer pair records the same
+N_REPAIRS = 3  # Jacobi's steps; further ones change nothing up to 20 bad channels
 STEPS = (2, 5)  # samples per feature of the first scale (50 Hz), of those per feature of the next (10 Hz)
 SIZES = {  # widths, and numbers of blocks, of the two scales
     "tiny": ((64, 96), (1, 3)),
@@ -112,19 +114,22 @@ class Encoder(nn.Module):
     def repair(self, x_uv: Tensor) -> Tensor:
         """(B, C, T') -> (B, C, T'), centred, referenced to the mean of the good channels, with bad channels filled in.
 
-        The second pass detects bad channels that a worse one hid through the average reference. A bad channel is
-        replaced by its conditional mean, given the good channels, under the covariance of training windows (a
-        Gaussian whose precision is the square of the whitener). One Jacobi step computes it. The step is exact where
-        bad channels are conditionally independent. Zeros instead would stand out after whitening.
+        The second pass detects bad channels that a worse one hid through the average reference. Bad channels are
+        replaced by their conditional mean, given the good ones, under the covariance of training windows (a Gaussian
+        whose precision is the square of the whitener). Jacobi's iteration computes it. Zeros instead would stand out
+        after whitening.
         """
         x = x_uv - x_uv.mean(dim=-1, keepdim=True)
-        good = torch.ones_like(x[..., :1])  # (B, C, 1)
+        good = self._looks_single(x)
         for _ in range(2):
             good = good * self._looks_good(x)
             x = x - (good * x).sum(1, keepdim=True) / good.sum(1, keepdim=True)
-        x = x * good
+        known = x = x * good
         precision = self.whitener @ self.whitener
-        return x - (1 - good) * ((precision / precision.diagonal()[:, None]) @ x)
+        from_others = precision / precision.diagonal()[:, None] - torch.eye(self.n_channels, device=x.device)
+        for _ in range(N_REPAIRS):
+            x = known - (1 - good) * (from_others.to(x.dtype) @ x)
+        return x
 
     def normalise(self, x: Tensor) -> Tensor:
         """Repaired (B, C, T') -> (B, T', C): the window scaled to rms 1, and clipped.
@@ -135,16 +140,28 @@ class Encoder(nn.Module):
         return (x / scale).clamp(-CLIP, CLIP).transpose(1, 2)
 
     def _looks_good(self, x: Tensor) -> Tensor:
-        """(B, C, T') -> (B, C, 1): 1 where a channel is about as strong as the others (FLAT_RATIO, BAD_RATIO), else 0.
-
-        The channel of a dead electrode is zero against Cz, so it equals Cz after average-referencing.
-        """
+        """(B, C, T') -> (B, C, 1): 1 where a channel is as strong as the others (FLAT_RATIO, BAD_RATIO), else 0."""
         rms = x.square().mean(dim=-1, keepdim=True).sqrt()
-        against_cz = (x - x[:, self.reference, None]).square().mean(dim=-1, keepdim=True).sqrt()
         median = rms.sort(dim=1).values[:, self.n_channels // 2, None]
-        bad = (rms > BAD_RATIO * median) | (torch.minimum(rms, against_cz) < FLAT_RATIO * median)
-        bad = bad & (torch.arange(self.n_channels, device=x.device) != self.reference)[:, None]
-        return (~bad).to(x.dtype)
+        return self._or_reference((rms >= FLAT_RATIO * median) & (rms <= BAD_RATIO * median)).to(x.dtype)
+
+    def _looks_single(self, x: Tensor) -> Tensor:
+        """(B, C, T') -> (B, C, 1): 0 where another channel records the same (BRIDGED_RATIO), else 1.
+
+        Gel bridges two electrodes. A dead electrode records the same as Cz: nothing. Every 4th sample suffices.
+        """
+        against_cz = (x[..., ::4] - x[:, self.reference, None, ::4]).float()
+        power = against_cz.square().mean(dim=-1)
+        products = against_cz @ against_cz.transpose(1, 2) / against_cz.shape[-1]
+        squared = power[:, :, None] + power[:, None] - 2 * products  # (B, C, C) distances
+        itself = torch.full((self.n_channels,), torch.inf, device=x.device).diag()
+        nearest = (squared + itself).amin(dim=-1, keepdim=True)
+        median = nearest.sort(dim=1).values[:, self.n_channels // 2, None]
+        return self._or_reference(nearest >= BRIDGED_RATIO**2 * median).to(x.dtype)
+
+    def _or_reference(self, good: Tensor) -> Tensor:
+        """(B, C, 1) with Cz, which is as a reference should be even where it is zero or the same as a dead channel."""
+        return good | (torch.arange(self.n_channels, device=good.device) == self.reference)[:, None]
 
     def adapt(self, x_uv: Tensor) -> None:
         """Set the whitener from unlabelled windows (B, C, T) of training participants."""
