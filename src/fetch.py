@@ -91,7 +91,7 @@ def report(release: str, where: str, plan: Plan, manifest: list[dict], source: S
     """Write the metrics: counts, unused files with reasons, and the source's own facts."""
     facts = source.facts(list(plan.recordings))
     for name, value in facts.get("ceiling", {}).items():
-        log.info("ceiling of %s: %s", name, "undefined" if value is None else f"{value:.3f}")
+        log.info("score of an ideal observer, %s: %s", name, "undefined" if value is None else f"{value:.3f}")
     write_json(
         f"metrics/fetch/{release}.json",
         {

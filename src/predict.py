@@ -17,10 +17,12 @@ import signal as system_signal
 from dataclasses import asdict
 from pathlib import Path
 
+from hbn.data import events
 from hbn.deploy.predictions import (
     COLUMNS,
     RecordingPredictions,
     doubles_of,
+    events_table,
     find_recordings,
     no_prediction,
     predict_recording,
@@ -32,8 +34,8 @@ from hbn.stage import progress, run
 log = logging.getLogger(__name__)
 NOTICE = "For research only: not a medical device, not for any decision about a person."
 NO_TRIAL = """
-The recording has no trial of contrast change detection. Each window is read as if a target had come
-{:g} s before it, so response times mean little if there was no target."""
+There is no trial of contrast change detection: {}.
+Each window is read as if a target had come {:g} s before it, so response times mean little if none had."""
 
 
 def main(p, *arguments: str) -> None:
@@ -50,7 +52,8 @@ def main(p, *arguments: str) -> None:
         print(json.dumps([asdict(item) | {"path": str(item.path)} for item in predictions], indent=2, allow_nan=False))
     elif not options.csv:
         for item in predictions:
-            show(item, predictor.trial_offset_s)
+            if item.duration_s is not None or len(paths) > 1:  # the problem of a single one is the error at the end
+                show(item, predictor.trial_offset_s)
         print(f"\n{NOTICE}")
     if problems := [item for item in predictions if item.problem]:
         first = f"{problems[0].path}: {problems[0].problem}"
@@ -86,15 +89,27 @@ def show(item: RecordingPredictions, trial_offset_s: float) -> None:
         print(f"The event table is not used: {item.problem}")
     if item.dropped_trials:
         print(f"Targets that are no trials: {', '.join(f'{n} {why}' for why, n in item.dropped_trials.items())}")
-    if not item.has_trials:
-        print(NO_TRIAL.format(trial_offset_s))
+    if item.has_trials:
+        print("From the event table beside it: target, side, true RT. Predicted: all other columns.")
+    else:
+        print(NO_TRIAL.format(why_no_trial(item.path), trial_offset_s))
     head = f"{'target at':>10} {'side':>6} {'true RT':>8}" if item.has_trials else f"{'window at':>10}"
-    print(f"\n{head} {'RT':>6} {'80 % interval':>15} {'P(no response)':>15} {'P(correct)':>11}")
+    print(f"\n{head} {'RT':>7} {'80 % interval':>15} {'P(no response)':>15} {'P(correct)':>11}")
     for row in item.rows:
         print(f"{place(row)} {values(row)}")
-    print(f"\nFactors, mean over {item.n_windows} windows with a signal:")
+    print(f"\nFactors in the units of participants.tsv (HBN: sd about 0.8), mean over {item.n_windows} windows:")
     for name, value in (item.factors or {}).items():
         print(f"  {name:<14} {value:+.2f}")
+
+
+def why_no_trial(path: Path) -> str:
+    """Why no trial of a recording is known, without a problem of its event table."""
+    table = events_table(path)
+    if events.CONTRAST_CHANGE not in path.name:
+        return f"the recording's name does not say task-{events.CONTRAST_CHANGE}_run-N"
+    if not table.exists():
+        return f"{table.name} is not beside the recording"
+    return f"{table.name} holds none of the run that the recording's name says"
 
 
 def place(row: dict) -> str:
@@ -110,7 +125,7 @@ def values(row: dict) -> str:
     if row["not_used"]:
         return f"  no prediction: {row['not_used']}"
     interval = f"{row['rt_low_s']:.2f} to {row['rt_high_s']:.2f} s"
-    return f"{row['rt_s']:>4.2f} s {interval:>15} {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
+    return f"{row['rt_s']:>5.2f} s {interval:>15} {row['p_miss']:>15.2f} {row['p_correct']:>11.2f}"
 
 
 if __name__ == "__main__":

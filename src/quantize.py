@@ -65,7 +65,8 @@ def compare(name: str, network: nn.Module, facts: dict, dataset: Dataset, test: 
     for variant in runners.keys() & table.keys():
         table[variant] |= judge(test, outputs["pytorch"], outputs[variant], p.quantize.max_score_drop, p.scores)
     for variant, row in table.items():
-        log.info("%s %s: %s", name, variant, "accepted" if row["accepted"] else f"rejected, {row['reason']}")
+        verdict = "accepted" if row["accepted"] else f"rejected, {row['reason'].partition(': ')[0]}"
+        log.info("%s %s: %s", name, variant, verdict)
     return {"pytorch": {"scores": test.scores(outputs["pytorch"])}, **table}
 
 

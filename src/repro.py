@@ -11,6 +11,7 @@ import sys
 import time
 
 from hbn.reporting.main_scores import main_scores
+from hbn.reporting.repository import uncommitted
 from hbn.reporting.terminal import duration, run_on_terminal
 
 
@@ -22,6 +23,8 @@ def main(*arguments: str) -> int:
     status = run_on_terminal(command, interrupts) if sys.stdout.isatty() else subprocess.run(command).returncode
     if status == 0:
         print(*main_scores(), sep="\n")
+        if (differs := uncommitted()) != "uncommitted changes":
+            print(f"The results of the last commit{f', with {differs}' if differs else ''}")
         print("Next: `make plots` draws all results in report/page.html; `dvc metrics diff` says what changed")
     outcome = "Interrupted" if status and interrupts else "Failed" if status else "Done"
     print(f"{outcome} after {duration(time.monotonic() - start_s)}")

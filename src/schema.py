@@ -27,7 +27,7 @@ def schema(text: str) -> dict:
 
 
 def comments(text: str) -> dict[str, str]:
-    """The comment right above each 'section.key' (two spaces deep) of a YAML text in block style."""
+    """The comment right above or behind each 'section.key' (two spaces deep) of a YAML text in block style."""
     descriptions, section, above = {}, "", []
     for line in text.splitlines():
         name = line.split(":")[0]
@@ -36,8 +36,10 @@ def comments(text: str) -> dict[str, str]:
             continue
         if name and name[0].isalpha():
             section = name
-        elif line.startswith("  ") and line[2].isalpha() and above:
-            descriptions[f"{section}.{name.strip()}"] = " ".join(above)
+        elif line.startswith("  ") and line[2].isalpha():
+            behind = line.partition("  # ")[2]
+            if about := " ".join([*above, behind]).strip():
+                descriptions[f"{section}.{name.strip()}"] = about
         above = []
     return descriptions
 

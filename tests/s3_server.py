@@ -165,9 +165,10 @@ def main(folder: Path) -> None:
                 simulate(tree, release, 4, sfreq_hz=100)
             server.upload(tree, f"fcp-indi/data/Projects/HBN/BIDS_EEG/cmi_bids_{release}")
         print(
-            f"S3 server at {server.url}, Ctrl-C ends it. In another terminal:\n"
+            f"S3 server at {server.url}, Ctrl-C ends it. In another terminal:\n  . .venv/bin/activate\n"
             f"  dvc exp run fetch -S data.preset=hbn -S data.endpoint_url={server.url} "
-            f"-S 'data.releases=[R1,R5]' -S 'splits.test_releases=[R5]' -S 'data.tasks=[{','.join(TASKS)}]'",
+            f"-S 'data.releases=[R1,R5]' -S 'splits.test_releases=[R5]' -S 'data.tasks=[{','.join(TASKS)}]'\n"
+            "  git reset --hard && dvc checkout    # afterwards: the data and results of the last commit",
             flush=True,
         )
         with contextlib.suppress(KeyboardInterrupt):

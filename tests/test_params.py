@@ -1,7 +1,11 @@
 """A wrong params.yaml is refused with the key, the value and what is allowed."""
 
+import difflib
+import shutil
+
 import pytest
 from clone import REPOSITORY
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from hbn import params
@@ -84,3 +88,17 @@ def test_a_stage_sees_only_what_it_declares():
         _ = seen.data.releases
     with pytest.raises(AttributeError):
         _ = seen.pretrain
+
+
+@pytest.mark.parametrize("override", ["challenge2.n_regions=16", "data.releases=[R1,R4]", "quantize.variants=[fp32]"])
+def test_an_experiment_keeps_the_comments_of_params_yaml(override, tmp_path):
+    """`dvc exp run -S` writes the file anew, and drops a comment in the line after a list."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(REPOSITORY / "params.yaml", path)
+    before = path.read_text().splitlines()
+    apply_overrides(path, [override])
+    after = path.read_text().splitlines()
+    changed = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
+    name = override.partition("=")[0].partition(".")[2]
+    assert all(line[2:].startswith((f"  {name}:", "  - ")) for line in changed), changed
+    assert changed

@@ -257,7 +257,7 @@ def load(path: Path | str = "params.yaml") -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
-        raise HbnError(f"{path} is refused:\n{problems}") from None
+        raise HbnError(f"{path} is refused; change it, or undo with `git checkout {path}`:\n{problems}") from None
 
 
 def _explain(problem: Mapping[str, Any]) -> str:

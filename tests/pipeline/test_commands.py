@@ -30,7 +30,7 @@ ADAPTED = {
     "dvc exp run -S pretrain.learning_rate=3e-4": "dvc exp run -S pretrain.learning_rate=3e-4 pretrain",
     "dvc exp run --queue -S 'model.size=tiny,small'": "dvc exp run --queue -S 'model.size=tiny,small' challenge1",
     "dvc exp run -S model.size=nano": "dvc exp run -S model.size=nano challenge1",
-    "dvc exp apply <name>": "dvc exp apply {name}",
+    "dvc exp apply NAME": "dvc exp apply {name}",
     "git reset --hard && dvc checkout": "sh -c 'git reset --hard && dvc checkout'",
     "git add -A && git commit": "sh -c 'git add -A && git commit --allow-empty -m results'",
     'git commit -m "Results of the mini copy"': "git commit --allow-empty -m results",
@@ -83,7 +83,7 @@ def test_every_command_of_a_page_runs(page, clone):
     for command in commands(page):
         if command in BEFORE:
             BEFORE[command](clone)
-        if command == "dvc exp apply <name>":
+        if command == "dvc exp apply NAME":
             words["{name}"] = clone("dvc", "exp", "list", "--name-only").split()[0]
         line = ADAPTED.get(command, command)
         for word, value in words.items():

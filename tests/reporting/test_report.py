@@ -19,6 +19,7 @@ RESULTS = {
             "pearson_r": {"value": 0.7, "low": 0.65, "high": 0.75},
             "auroc_miss": {"value": 0.9, "low": 0.8, "high": 0.95},
         },
+        "from_scratch": {"nrmse": {"value": 0.8}},
         "mean": {"nrmse": {"value": 1.02, "low": 1.0, "high": 1.1}},
     },
 }
@@ -43,6 +44,7 @@ def branch(tmp_path_factory):
     scores = changed["test"]["pretrained"]
     scores["nrmse"] |= {"value": 0.55, "low": 0.5}
     scores["pearson_r"]["value"], scores["auroc_miss"]["value"] = 0.6, 0.91
+    changed["test"]["from_scratch"]["nrmse"]["value"] = 0.75
     changed["test"]["mean"]["nrmse"]["value"], changed["n"]["trials"] = 1.03, 300
     write(clone, "metrics/challenge1.json", json.dumps(changed))
     write(clone, "plots/challenge1/roc.csv", ROC.format(x=0.2))
@@ -53,13 +55,15 @@ def branch(tmp_path_factory):
 
 def test_the_report_says_what_changed(branch):
     text = (branch.root / "report.md").read_text()
-    assert "2 better, 1 worse, 2 of them beyond the 95 % interval" in text
+    assert "Main scores: 2 better, 1 worse, 2 of them beyond the 95 % interval" in text
+    assert "Other scores: 1 better, 0 worse." in text
     assert "| `challenge1.learning_rate` | 0.001 | 0.002 |" in text
     score = "| challenge1.json | `test.pretrained.{}` | {} | {} | {} |"
     assert score.format("nrmse", "0.7 (0.6 to 0.8) | 0.55 | -0.15", "better", "**yes**") in text
     assert score.format("pearson_r", "0.7 (0.65 to 0.75) | 0.6 | -0.1", "worse", "**yes**") in text
     assert score.format("auroc_miss", "0.9 (0.8 to 0.95) | 0.91 | +0.01", "better", "no") in text
-    folded = text.split("<details>")[1]
+    other, folded = text.split("<details>")[1:]
+    assert "`test.from_scratch.nrmse` | 0.8 | 0.75 | -0.05 | better |" in other
     assert "`n.trials` | 336 | 300 | -36 |" in folded
     assert "`test.mean.nrmse`" in folded  # a baseline is neither better nor worse
     assert "`dvc repro` would run:" in text

@@ -43,6 +43,9 @@ def repro(tmp_path):
     timings = {"int8": {"p50_ms": 0.211, "p99_ms": 0.284}}
     benchmark = {"chosen": {"challenge1": "int8"}, "variants": {"challenge1": timings}}
     (tmp_path / "metrics/benchmark.json").write_text(json.dumps(benchmark))
+    (tmp_path / ".gitignore").write_text("dvc\n.scratch\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "results"]):
+        subprocess.run(["git", "-c", "user.name=A", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
 
     def run(status: int, terminal: bool) -> list[str]:
         (tmp_path / "dvc").write_text(DVC.replace("STATUS", str(status)).replace("/usr/bin/env python", sys.executable))
@@ -80,8 +83,9 @@ def test_a_terminal_gets_one_line_per_stage_and_the_scores(repro, tmp_path):
         "challenge1.r        0.764 (0.64 to 0.86)  without EEG: age_sex -0.077, mean 0.000",
         "challenge1.latency  0.211 ms (99 %: 0.28 ms)  as int8, batch 1",
     ]
-    assert lines[7].startswith("Next: ")
-    assert lines[8] == "Done after 0 s"
+    assert lines[7] == "The results of the last commit"
+    assert lines[8].startswith("Next: ")
+    assert lines[9] == "Done after 0 s"
     assert "12:00:01 assemble INFO detail" in (tmp_path / ".scratch/repro.log").read_text()
 
 
@@ -91,6 +95,15 @@ def test_a_stage_that_fails_shows_what_it_wrote(repro):
     assert lines[lines.index("All that assemble wrote:") + 2] == "  12:00:01 assemble INFO detail"
     assert lines[-1] == "Failed after 0 s"
     assert not any("Scores" in line for line in lines)
+
+
+def test_it_says_when_only_times_differ_from_the_last_commit(repro, tmp_path):
+    with open(tmp_path / "metrics/benchmark.json", "a") as file:
+        file.write("\n")
+    assert "The results of the last commit, with other times of the benchmark" in repro(status=0, terminal=False)
+    with open(tmp_path / "metrics/challenge1.json", "a") as file:
+        file.write("\n")
+    assert not any("last commit" in line for line in repro(status=0, terminal=False))
 
 
 def test_elsewhere_the_output_of_dvc_is_passed_on(repro):

@@ -116,7 +116,7 @@ def read_bdf_header(path: Path) -> BdfHeader:
     record_bytes = 3 * int(per_record.sum())
     n_whole = (path.stat().st_size - n_bytes) / record_bytes if record_bytes > 0 else 0.0
     if n_whole < 1 or n_whole != (int(n_whole) if n_records == -1 else n_records):
-        raise unreadable(path, f"{n_whole:.6g} records of samples, the header says {n_records}")
+        raise unreadable(path, f"cut or damaged, it has {n_whole:.6g} records of samples, the header says {n_records}")
     if not (np.isfinite(record_s) and record_s > 0):
         raise unreadable(path, f"its header says records of {record_s} s")
     return BdfHeader(n_bytes, int(n_whole), record_s, head[192:197] in (b"BDF+D", b"EDF+D"), fields, per_record)

@@ -50,6 +50,8 @@ def find_recordings(paths: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in paths:
         path = Path(name).expanduser()
+        if not os.path.lexists(path):
+            raise HbnError(f"{path} does not exist")
         if path.is_dir():
             inner = [file for file in sorted(path.rglob("*")) if file.name.endswith(SUFFIXES)]
             if not inner:
@@ -57,8 +59,6 @@ def find_recordings(paths: list[str]) -> list[Path]:
             found |= dict.fromkeys(inner)
         elif path.suffix not in bids.EEG_SUFFIXES:
             raise HbnError(f"{path} is no recording: give .set or .bdf files, or a folder with recordings")
-        elif not (path.exists() or path.is_symlink()):
-            raise HbnError(f"{path} does not exist")
         else:
             found[path] = None
     return list(found)
@@ -128,12 +128,18 @@ def no_prediction(path: Path, problem: str) -> RecordingPredictions:
 
 def contrast_trials(path: Path, duration_s: float, gaps_s: events.Gaps) -> tuple[list[events.Trial], Counter]:
     """Trials in the event table beside a recording, if it is one of contrast change detection, and those dropped."""
-    table = path.with_name(path.name.replace(f"_eeg{path.suffix}", "_events.tsv"))
-    if events.CONTRAST_CHANGE not in path.name or not os.path.lexists(table) or table == path:
+    table = events_table(path)
+    if events.CONTRAST_CHANGE not in path.name or not os.path.lexists(table):
         return [], Counter()
     run = re.search(r"_run-(\d+)_", table.name)  # of any name, not of BIDS alone
     table_events = events.read_events(table, duration_s, gaps_s)
     return events.contrast_trials(table_events, int(run[1]) if run else None)
+
+
+def events_table(path: Path) -> Path:
+    """Where the event table of a recording lies, if it has one."""
+    stem = path.name.removesuffix(path.suffix).removesuffix("_eeg")
+    return path.with_name(f"{stem}_events.tsv")
 
 
 def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,7 @@ def make(maker: Maker, path: Path, facts: dict[str, object], threads: int) -> or
         entry = session.get_inputs()[0]
         session.run(None, {entry.name: np.zeros((1, *entry.shape[1:]), np.float32)})
     except Exception as error:  # the errors of exporter, quantiser and runtime have no common class
-        return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        return f"cannot run here: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
     return session
 
 

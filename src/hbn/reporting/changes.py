@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 
 from hbn.files import atomic
+from hbn.reporting.experiments import SCORES
 from hbn.reporting.figures import FIGURES
 from hbn.reporting.repository import extract
 from hbn.reporting.tables import is_number, markdown, show
@@ -62,28 +63,46 @@ def beyond(row: dict) -> str:
 
 
 def summary(rows: list[dict]) -> str:
-    """How many scores are better and worse, in a sentence."""
-    judged = [row for row in rows if row["verdict"] and row["file"] != TIMINGS]
-    count = {name: sum(row["verdict"] == name for row in judged) for name in ("better", "worse")}
-    far = sum(beyond(row) == "**yes**" for row in judged)
+    """How many main scores, and how many others, are better and worse, in a sentence."""
+    main, other = _judged(rows)
+    far = sum(beyond(row) == "**yes**" for row in main)
     return (
-        f"Scores: {count['better']} better, {count['worse']} worse, "
-        f"{far} of them beyond the 95 % interval that the score had before."
+        f"Main scores: {_counts(main)}, {far} of them beyond the 95 % interval that the score had before. "
+        f"Other scores: {_counts(other)}."
     )
 
 
 def score_tables(rows: list[dict]) -> str:
-    """A visible table of the scores that are better or worse; a folded table of the other numbers."""
-    seen = [_cells(row) for row in rows if row["verdict"] and row["file"] != TIMINGS]
-    rest = [_cells(row) for row in rows if not row["verdict"] or row["file"] == TIMINGS]
-    text = markdown(TITLES, seen) if seen else "No score changed."
-    if rest:
-        about = f"{len(rest)} other numbers: counts, baselines, timings of this machine"
-        if len(rest) > MAX_FOLDED:
-            about += f"; the first {MAX_FOLDED} (all: dvc metrics diff)"
-        folded = markdown(TITLES, rest[:MAX_FOLDED])
-        text += f"\n\n<details><summary>{about}</summary>\n\n{folded}\n\n</details>"
-    return text
+    """A visible table of the main scores; folded tables of the other scores and of the other numbers."""
+    main, other = _judged(rows)
+    rest = [row for row in rows if not row["verdict"] or row["file"] == TIMINGS]
+    text = markdown(TITLES, [_cells(row) for row in main]) if main else "No main score changed."
+    text += _folded(other, "other scores: parts, variants, comparisons")
+    return text + _folded(rest, "other numbers: counts, baselines, timings of this machine")
+
+
+def _judged(rows: list[dict]) -> tuple[list[dict], list[dict]]:
+    """The rows with a verdict: main scores in the order of SCORES, and others."""
+    names = [(file, key.removesuffix(".value")) for file, key in SCORES.values()]
+    by_name = {(row["file"], row["name"]): row for row in rows if row["verdict"] and row["file"] != TIMINGS}
+    return [by_name[name] for name in names if name in by_name], [
+        by_name[name] for name in by_name if name not in names
+    ]
+
+
+def _counts(rows: list[dict]) -> str:
+    verdicts = [row["verdict"] for row in rows]
+    return f"{verdicts.count('better')} better, {verdicts.count('worse')} worse"
+
+
+def _folded(rows: list[dict], about: str) -> str:
+    if not rows:
+        return ""
+    about = f"{len(rows)} {about}"
+    if len(rows) > MAX_FOLDED:
+        about += f"; the first {MAX_FOLDED} (all: dvc metrics diff)"
+    table = markdown(TITLES, [_cells(row) for row in rows[:MAX_FOLDED]])
+    return f"\n\n<details><summary>{about}</summary>\n\n{table}\n\n</details>"
 
 
 def _cells(row: dict) -> tuple[str, ...]:

@@ -58,16 +58,19 @@ def challenge1(root: Path) -> str:
 
 
 def challenge2(root: Path) -> str:
-    """The table of challenge 2: means over the factors."""
+    """The table of challenge 2: means over the factors, and the correlation of each factor."""
     tests = read_json(root / "metrics/challenge2.json")["test"]
-    rows = [
-        (summary.label(name), interval(tests[name]["mean_pearson_r"]), interval(tests[name]["mean_nrmse"]))
-        for name in sorted(tests, key=summary.order)
-    ]
-    limit = summary.ceiling(root / "metrics", tuple(f"challenge2_{factor}_r" for factor in FACTORS))
-    if limit is not None:
-        rows.append(("ideal observer of the simulation", f"{limit:.2f}", ""))
-    return markdown(("challenge 2, mean of four factors", "Pearson r", "NRMSE"), rows)
+    rows = []
+    for name in sorted(tests, key=summary.order):
+        means = [interval(tests[name][f"mean_{score}"]) for score in ("pearson_r", "nrmse")]
+        rows.append((summary.label(name), *means, *(_number(tests[name][factor]["pearson_r"]) for factor in FACTORS)))
+    names = [f"challenge2_{factor}_r" for factor in FACTORS]
+    limits = [summary.ceiling(root / "metrics", which) for which in (tuple(names), *((name,) for name in names))]
+    if limits[0] is not None:
+        mean, *each = ("" if limit is None else f"{limit:.2f}" for limit in limits)
+        rows.append(("ideal observer of the simulation", mean, "", *each))
+    titles = (f"r, {factor.replace('_', ' ')}" for factor in FACTORS)
+    return markdown(("challenge 2", "mean Pearson r", "mean NRMSE", *titles), rows)
 
 
 def comparisons(root: Path) -> str:

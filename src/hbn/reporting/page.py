@@ -13,7 +13,7 @@ from hbn.files import read_json
 from hbn.reporting import pipeline, scalp, summary
 from hbn.reporting.experiments import COLUMNS, by_score, experiments
 from hbn.reporting.figures import FIGURES
-from hbn.reporting.repository import git, stage_graph
+from hbn.reporting.repository import git, stage_graph, uncommitted
 from hbn.reporting.tables import show
 
 matplotlib.use("Agg")
@@ -32,7 +32,7 @@ TABS = {
 
 def render(scratch: Path) -> str:
     """The page of the repository in the current directory; the folder `scratch` holds the durations of the stages."""
-    commit = git("rev-parse", "--short", "HEAD") + (" and uncommitted changes" if git("status", "--porcelain") else "")
+    commit = " and ".join(filter(None, (git("rev-parse", "--short", "HEAD"), uncommitted())))
     metrics = Path("metrics")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters |= {"show": show, "duration": duration, "size": size}

@@ -192,7 +192,7 @@ def label_efficiency(root: Path) -> str:
             axes.minorticks_off()
         axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
-    return plot("What pretraining is worth where labels are few", 300, draw, n_columns=2)
+    return plot("Where labels are few, on a larger simulated cohort", 300, draw, n_columns=2)
 
 
 def latency(root: Path) -> str:

@@ -12,10 +12,20 @@ from typing import Any
 
 from hbn.files import HbnError
 
+TIMES = ("metrics/benchmark.json", "plots/benchmark_")  # results that differ in every run
+
 
 def git(*arguments: str) -> str:
     """Standard output of a git command."""
     return _run("git", *arguments).decode().strip()
+
+
+def uncommitted() -> str:
+    """What differs from the last commit, in words; empty for nothing."""
+    changed = [line.split(maxsplit=1)[1] for line in git("status", "--porcelain").splitlines()]
+    if not changed:
+        return ""
+    return "other times of the benchmark" if all(path.startswith(TIMES) for path in changed) else "uncommitted changes"
 
 
 def dvc(*arguments: str) -> str:

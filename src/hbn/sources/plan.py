@@ -202,20 +202,24 @@ def estimate(plan: Plan, release: str, sizes: dict[str, int | None], absent: lis
 
     HbnError if the disk cannot hold the absent files.
     """
-    known = [n for n in sizes.values() if n is not None]
-    total = f"{sum(known) / 1e9:.3f} GB" if len(known) == len(sizes) else "size known once made"
     n_bytes = sum(sizes[path] or 0 for path in absent)
     free = shutil.disk_usage(existing(".")).free
     log.info(
-        "%s: %d participants, %d recordings, %d files, %s; to fetch: %d files, %.3f GB; free disk: %.1f GB",
-        *(release, len(plan.participants), len(plan.recordings), len(plan.paths), total),
-        *(len(absent), n_bytes / 1e9, free / 1e9),
+        "%s: %d participants, %d recordings, %d files, %s; to fetch: %d files, %s; free disk: %.1f GB",
+        *(release, len(plan.participants), len(plan.recordings), len(plan.paths), in_gb(list(sizes.values()))),
+        *(len(absent), in_gb([sizes[path] for path in absent]), free / 1e9),
     )
     if n_bytes and n_bytes + SPARE_BYTES > free:
         raise HbnError(
             f"{release}: {n_bytes / 1e9:.1f} GB to fetch, but the disk has {free / 1e9:.1f} GB free (1 GB of it "
             "spare); choose fewer with data.n_participants, data.tasks or data.releases"
         )
+
+
+def in_gb(sizes: list[int | None]) -> str:
+    """The sum of sizes in bytes as text; None is the size of a file that is yet to be made."""
+    known = [n for n in sizes if n is not None]
+    return f"{sum(known) / 1e9:.3f} GB" if len(known) == len(sizes) else "size known once made"
 
 
 def by_reason(unused: dict[str, str]) -> dict[str, dict]:
