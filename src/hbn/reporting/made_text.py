@@ -84,7 +84,7 @@ def comparisons(root: Path) -> str:
                 text = f"{summary.label(first)} over {summary.label(second)}"
                 rows.append((task, text, score, interval(row, sign="+"), row["verdict"]))
     return (
-        markdown(("", "comparison", "score", "difference", "verdict"), rows) if rows else "The results hold none yet."
+        markdown(("task", "comparison", "score", "difference", "verdict"), rows) if rows else "The results hold none yet."
     )
 
 
