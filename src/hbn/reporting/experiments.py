@@ -20,18 +20,24 @@ COLUMNS = ("experiment", "commit", "state", *SCORES, "changed parameters")
 def experiments(n_commits: int = 5) -> list[dict]:
     """A row (COLUMNS) for the workspace, for each of the last commits and for each of their experiments.
 
-    Changed parameters are those that differ from the commit from which the experiment started. The scores of an
-    unfinished run are None, because `dvc exp show` would fill in those of its commit.
+    A commit without experiments that has the scores of a later one is left out. Changed parameters are those that
+    differ from the commit from which the experiment started. The state 'same scores' means those of that commit: the
+    stages that score did not run, or nothing changed for them. The scores of an unfinished run are None, because `dvc
+    exp show` would fill in those of its commit.
     """
     rows = []
     for commit in dvc_json("exp", "show", "--num", str(n_commits)):
-        start = commit.get("data") or {}
-        rows.append(_row(commit["name"] or "", commit["rev"], "", start, start))
-        for experiment in commit.get("experiments") or []:
+        start, runs = commit.get("data") or {}, commit.get("experiments") or []
+        row = _row(commit["name"] or _short(commit["rev"]), commit["rev"], "", start, start)
+        if runs or len(rows) < 2 or not any(_same_scores(row, other) for other in rows):
+            rows.append(row)
+        for experiment in runs:
             state = ((experiment.get("executor") or {}).get("state") or "").lower().replace("success", "")
             last = experiment["revs"][0]
             name = experiment["name"] or last["rev"][:7]
             rows.append(_row(name, commit["rev"], state, last.get("data") or {}, start))
+            if not state and _same_scores(rows[-1], row):
+                rows[-1]["state"] = "same scores"
     return rows
 
 
@@ -47,8 +53,21 @@ def _row(name: str, commit: str, state: str, data: dict, start: dict) -> dict:
         column: None if state else value_at((data.get("metrics") or {}).get(file, {}).get("data") or {}, key)
         for column, (file, key) in SCORES.items()
     }
-    commit = commit if commit == "workspace" else commit[:7]
-    return {"experiment": name, "commit": commit, "state": state, **scores, "changed parameters": ", ".join(changed)}
+    return {
+        "experiment": name,
+        "commit": _short(commit),
+        "state": state,
+        **scores,
+        "changed parameters": ", ".join(changed),
+    }
+
+
+def _short(commit: str) -> str:
+    return commit if commit == "workspace" else commit[:7]
+
+
+def _same_scores(row: dict, other: dict) -> bool:
+    return all(row[name] == other[name] for name in SCORES)
 
 
 def _parameters(data: dict) -> dict[str, object]:
