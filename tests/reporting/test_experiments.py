@@ -78,6 +78,19 @@ def test_a_sweep_from_the_queue_to_the_best_run(clone):
     assert clone.metrics("challenge1")["test"]["pretrained"]["nrmse"]["value"] == pytest.approx(0.5001)
 
 
+def test_a_run_that_scores_nothing_is_told_from_one_with_a_score_of_its_own(clone):
+    clone("git", "reset", "-q", "--hard")
+    clone("dvc", "exp", "run", "-q", "--name", "idle", "-S", "exec.workers=2")
+    clone("git", "reset", "-q", "--hard")
+    clone("git", "commit", "-q", "--allow-empty", "-m", "no change")
+    lines = {line[0]: line for line in table(clone)}
+    commit = clone("git", "rev-parse", "--short=7", "HEAD~1").strip()
+    assert lines["idle"][1:5] == [commit, "same", "scores", "0.501"]
+    assert lines["workspace"][:3] == ["workspace", "workspace", "0.501"]
+    assert lines[commit][1] == commit  # the name of a commit without a branch
+    assert lines["main"][2] == "0.501"
+
+
 def test_a_wrong_score_is_named_with_those_there_are(clone):
     output = clone(sys.executable, str(REPOSITORY / "src/table.py"), "nrmse", status=1)
     assert "nrmse is no score; choose one of challenge1.nrmse" in output
