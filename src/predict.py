@@ -17,15 +17,14 @@ import signal as system_signal
 from dataclasses import asdict
 from pathlib import Path
 
-from hbn.data import events
 from hbn.deploy.predictions import (
     COLUMNS,
     RecordingPredictions,
     doubles_of,
-    events_table,
     find_recordings,
     no_prediction,
     predict_recording,
+    why_no_trial,
 )
 from hbn.deploy.runtime import Predictor
 from hbn.files import HbnError, write_csv
@@ -100,16 +99,6 @@ def show(item: RecordingPredictions, trial_offset_s: float) -> None:
     print(f"\nFactors in the units of participants.tsv (HBN: sd about 0.8), mean over {item.n_windows} windows:")
     for name, value in (item.factors or {}).items():
         print(f"  {name:<14} {value:+.2f}")
-
-
-def why_no_trial(path: Path) -> str:
-    """Why no trial of a recording is known, without a problem of its event table."""
-    table = events_table(path)
-    if events.CONTRAST_CHANGE not in path.name:
-        return f"the recording's name does not say task-{events.CONTRAST_CHANGE}_run-N"
-    if not table.exists():
-        return f"{table.name} is not beside the recording"
-    return f"{table.name} holds none of the run that the recording's name says"
 
 
 def place(row: dict) -> str:

@@ -142,6 +142,16 @@ def events_table(path: Path) -> Path:
     return path.with_name(f"{stem}_events.tsv")
 
 
+def why_no_trial(path: Path) -> str:
+    """Why no trial of a recording is known, without a problem of its event table."""
+    table = events_table(path)
+    if events.CONTRAST_CHANGE not in path.name:
+        return f"the recording's name does not say task-{events.CONTRAST_CHANGE}_run-N"
+    if not table.exists():
+        return f"{table.name} is not beside the recording"
+    return f"{table.name} holds none of the run that the recording's name says"
+
+
 def predict_windows(predictor: Predictor, data_uv: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Predictions (N, 5) and (N, 4) for the windows of (C, T) that begin at `starts` (N,)."""
     trials, factors = [np.zeros((0, len(OUTPUTS)))], [np.zeros((0, len(FACTORS)))]
