@@ -37,8 +37,8 @@ def data(root: Path) -> str:
     n = first["n"]
     return (
         f"Data: **{first['source']}**, {n_people} participants of {releases}. Tested on "
-        f"{second['n']['test_participants']} people who were in no training; {n['participants']} of them did the task of "
-        f"challenge 1, {n['trials']} trials ({n['answered']} answered). Brackets hold 95 % intervals."
+        f"{second['n']['test_participants']} people who were in no training; {n['participants']} of them did the task "
+        f"of challenge 1, {n['trials']} trials ({n['answered']} answered). Brackets hold 95 % intervals."
     )
 
 
