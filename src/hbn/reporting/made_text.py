@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hbn.data.bids import FACTORS
-from hbn.files import HbnError, read_json
+from hbn.files import HbnError, read_csv, read_json
 from hbn.reporting import errors, summary
+from hbn.reporting.pictures import LEARNING
 from hbn.reporting.tables import interval, markdown
 
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
@@ -102,6 +103,47 @@ def distributions(root: Path) -> str:
     return markdown(titles, rows) if rows else "The results hold none yet."
 
 
+def learning(root: Path) -> str:
+    """Scores by the share of participants with labels, and what pretraining gains."""
+    rows, table = _learning(root, "labels"), []
+    for share in sorted({row["labels"] for row in rows}, key=float):
+        found = {(row["model"], row["versus"], row["score"]): row for row in rows if row["labels"] == share}
+        start = "pretrained" if float(share) else "zero_shot"
+        scores = [found.get(key) for key in ((start, "", "pearson_r"), ("from_scratch", "", "pearson_r"))]
+        gains = [found.get(("pretrained", "from_scratch", score)) for score in ("pearson_r", "auroc_miss")]
+        cells = [interval(_floats(row)) for row in scores] + [
+            interval(_floats(row), sign="+", digits=3) for row in gains
+        ]
+        table.append((f"{100 * float(share):g} %" if float(share) else "none", *cells))
+    return markdown(("people with labels", "r, pretrained", "r, from scratch", "gain in r", "gain in AUROC"), table)
+
+
+def peers(root: Path) -> str:
+    """Scores of our network and of others, and by how much ours is better."""
+    rows = _learning(root, "peers")
+    if not rows:
+        return "The results hold none yet."
+    found = {(row["model"], row["versus"], row["score"]): _floats(row) for row in rows}
+    ours, *others = dict.fromkeys(row["model"] for row in rows)
+    table = [
+        (
+            "ours" if name == ours else name.replace("_", " "),
+            *(interval(found[name, "", score]) for score in ("pearson_r", "nrmse")),
+            *(interval(found.get((ours, name, score), {}), sign="+") for score in ("pearson_r", "nrmse")),
+        )
+        for name in (ours, *others)
+    ]
+    return markdown(("network", "r", "NRMSE", "ours minus it, r", "NRMSE"), table)
+
+
+def _learning(root: Path, study: str) -> list[dict[str, str]]:
+    return [row for row in read_csv(root / LEARNING) if row["study"] == study]
+
+
+def _floats(row: dict[str, str] | None) -> dict[str, float]:
+    return {key: float(row[key]) for key in ("value", "low", "high")} if row else {}
+
+
 def deployed(root: Path) -> str:
     """Speed and size of the deployed networks."""
     speed = read_json(root / "metrics/benchmark.json")
@@ -124,6 +166,8 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "challenge2": challenge2,
     "comparisons": comparisons,
     "distributions": distributions,
+    "learning": learning,
+    "peers": peers,
     "deployed": deployed,
     "errors": lambda root: errors.listing(root / "src"),
 }
