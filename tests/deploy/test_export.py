@@ -147,8 +147,8 @@ def test_one_variant_that_cannot_be_made_does_not_stop_the_others(quantized, wor
     monkeypatch.setattr(Dataset, "split_windows", lambda self, split: self.windows[:0])
     quantize.main(only("fp32", "fused", "int8_static"))
     table = read_json("metrics/quantize.json")["challenge1"]
-    assert table["fused"] == {"accepted": False, "reason": "no such operator"}
-    assert table["int8_static"]["reason"] == "no window of a training participant for calibration"
+    assert table["fused"] == {"accepted": False, "reason": "cannot run here: no such operator"}
+    assert table["int8_static"]["reason"] == "cannot run here: no window of a training participant for calibration"
     assert table["fp32"]["accepted"]
 
 
@@ -249,6 +249,7 @@ def test_predict_prints_trials_or_windows(workspace, monkeypatch, capsys):
     capsys.readouterr()
     predict.main(p, f"{stem}_eeg.set", "--json")
     assert json.loads(capsys.readouterr().out)[0]["rows"][0]["true_rt_s"] == pytest.approx(1.5)
-    for wrong, message in (("absent.set", "does not exist"), ("x.txt", "is no recording"), ("models", "no recording")):
+    (workspace / "x.txt").touch()
+    for wrong, message in (("absent", "does not exist"), ("x.txt", "is no recording"), ("models", "no recording")):
         with pytest.raises(HbnError, match=message):
             predict.main(p, wrong)
