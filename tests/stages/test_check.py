@@ -85,9 +85,9 @@ def test_what_is_no_release_is_said(root):
     ("change", "reason"),
     [
         (lambda content: content, ""),
-        (lambda content: content[:-100], "3.99948 records of samples, the header says 4"),
+        (lambda content: content[:-100], "cut or damaged, it has 3.99948 records of samples, the header says 4"),
         (lambda content: content[:236] + b"-1      " + content[244:], ""),
-        (lambda content: content[:236] + b"-1      " + content[244:-100], "3.99948 records"),
+        (lambda content: content[:236] + b"-1      " + content[244:-100], "cut or damaged, it has 3.99948 records"),
         (lambda content: content[:252] + b"four" + content[256:], "a damaged header of BDF"),
         (lambda content: b"0" + content[1:], "not the beginning of a BDF file"),
         (lambda content: content.replace(b"uV  ", b"ADU ", 1), "channel E1 of x_eeg.bdf has 'ADU'"),
