@@ -118,6 +118,16 @@ def learning(root: Path) -> str:
     return markdown(("people with labels", "r, pretrained", "r, from scratch", "gain in r", "gain in AUROC"), table)
 
 
+def pretraining_participants(root: Path) -> str:
+    """What pretraining gains by the number of participants to pretrain on."""
+    rows, table = _learning(root, "participants"), []
+    for n in dict.fromkeys(row["pretraining_participants"] for row in rows if row["pretraining_participants"]):
+        found = {(row["versus"], row["score"]): row for row in rows if row["pretraining_participants"] == n}
+        gains = [_floats(found[("from_scratch", score)]) for score in ("pearson_r", "auroc_miss")]
+        table.append((n, interval(_floats(found[("", "pearson_r")])), *(interval(gain, sign="+") for gain in gains)))
+    return markdown(("people to pretrain on", "r", "gain in r", "gain in AUROC"), table)
+
+
 def peers(root: Path) -> str:
     """Scores of our network and of others, and by how much ours is better."""
     rows = _learning(root, "peers")
@@ -167,6 +177,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "comparisons": comparisons,
     "distributions": distributions,
     "learning": learning,
+    "pretraining_participants": pretraining_participants,
     "peers": peers,
     "deployed": deployed,
     "errors": lambda root: errors.listing(root / "src"),
