@@ -84,14 +84,13 @@ def show(item: RecordingPredictions, trial_offset_s: float) -> None:
         print(f"{item.path.name}: no prediction, {item.problem}")
         return
     print(f"{item.path.name}: {item.duration_s:.1f} s, bad channels: {', '.join(item.bad_channels) or 'none'}")
-    if item.problem:
-        print(f"The event table is not used: {item.problem}")
     if item.dropped_trials:
         print(f"Targets that are no trials: {', '.join(f'{n} {why}' for why, n in item.dropped_trials.items())}")
     if item.has_trials:
         print("From the event table beside it: target, side, true RT. Predicted: all other columns.")
     else:
-        print(NO_TRIAL.format(why_no_trial(item.path), trial_offset_s))
+        reason = f"the event table is not used, {item.problem}" if item.problem else why_no_trial(item.path)
+        print(NO_TRIAL.format(reason, trial_offset_s))
     head = f"{'target at':>10} {'side':>6} {'true RT':>8}" if item.has_trials else f"{'window at':>10}"
     print(f"\n{head} {'RT':>7} {'80 % interval':>15} {'P(no response)':>15} {'P(correct)':>11}")
     for row in item.rows:

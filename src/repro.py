@@ -11,7 +11,7 @@ import sys
 import time
 
 from hbn.reporting.main_scores import main_scores
-from hbn.reporting.repository import uncommitted
+from hbn.reporting.repository import OTHER_FILES, uncommitted
 from hbn.reporting.terminal import duration, run_on_terminal
 
 
@@ -23,7 +23,7 @@ def main(*arguments: str) -> int:
     status = run_on_terminal(command, interrupts) if sys.stdout.isatty() else subprocess.run(command).returncode
     if status == 0:
         print(*main_scores(), sep="\n")
-        if (differs := uncommitted()) != "uncommitted changes":
+        if (differs := uncommitted()) != OTHER_FILES:
             print(f"The results of the last commit{f', with {differs}' if differs else ''}")
         print("Next: `make plots` draws all results in report/page.html; `dvc metrics diff` says what changed")
     outcome = "Interrupted" if status and interrupts else "Failed" if status else "Done"

@@ -138,8 +138,7 @@ def contrast_trials(path: Path, duration_s: float, gaps_s: events.Gaps) -> tuple
 
 def events_table(path: Path) -> Path:
     """Where the event table of a recording lies, if it has one."""
-    stem = path.name.removesuffix(path.suffix).removesuffix("_eeg")
-    return path.with_name(f"{stem}_events.tsv")
+    return path.with_name(f"{_stem(path)}_events.tsv")
 
 
 def why_no_trial(path: Path) -> str:
@@ -170,5 +169,8 @@ def _outputs(trial: np.ndarray, factors: np.ndarray) -> dict[str, float]:
 
 def _who(path: Path) -> dict[str, str | None]:
     name = path.name.partition("_")[0]
-    recording = path.name.removesuffix(path.suffix).removesuffix("_eeg")
-    return {"participant_id": name if name.startswith("sub-") else None, "recording": recording}
+    return {"participant_id": name if name.startswith("sub-") else None, "recording": _stem(path)}
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(path.suffix).removesuffix("_eeg")

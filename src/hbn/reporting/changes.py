@@ -9,14 +9,13 @@ import matplotlib
 from hbn.files import atomic
 from hbn.reporting.experiments import SCORES
 from hbn.reporting.figures import FIGURES
-from hbn.reporting.repository import extract
+from hbn.reporting.repository import TIMES, extract
 from hbn.reporting.tables import is_number, markdown, show
 from hbn.scoring.names import direction
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-TIMINGS = "metrics/benchmark.json"  # measured anew on every machine
 MAX_FOLDED = 200  # rows; a comment on a pull request holds 65,536 characters
 TITLES = ("file", "score", "before", "here", "change", "", "beyond the interval")
 
@@ -64,7 +63,7 @@ def beyond(row: dict) -> str:
 
 def summary(rows: list[dict]) -> str:
     """How many main scores, and how many others, are better and worse, in a sentence."""
-    main, other = _judged(rows)
+    main, other, _ = parts(rows)
     far = sum(beyond(row) == "**yes**" for row in main)
     return (
         f"Main scores: {_counts(main)}, {far} of them beyond the 95 % interval that the score had before. "
@@ -74,20 +73,23 @@ def summary(rows: list[dict]) -> str:
 
 def score_tables(rows: list[dict]) -> str:
     """A visible table of the main scores; folded tables of the other scores and of the other numbers."""
-    main, other = _judged(rows)
-    rest = [row for row in rows if not row["verdict"] or row["file"] == TIMINGS]
+    main, other, rest = parts(rows)
     text = markdown(TITLES, [_cells(row) for row in main]) if main else "No main score changed."
     text += _folded(other, "other scores: parts, variants, comparisons")
     return text + _folded(rest, "other numbers: counts, baselines, timings of this machine")
 
 
-def _judged(rows: list[dict]) -> tuple[list[dict], list[dict]]:
-    """The rows with a verdict: main scores in the order of SCORES, and others."""
+def parts(rows: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:
+    """The rows of main scores in the order of SCORES, of other scores with a verdict, and of the other numbers."""
+    judged, rest = {}, []
+    for row in rows:
+        if row["verdict"] and not row["file"].startswith(TIMES):
+            judged[row["file"], row["name"]] = row
+        else:
+            rest.append(row)
     names = [(file, key.removesuffix(".value")) for file, key in SCORES.values()]
-    by_name = {(row["file"], row["name"]): row for row in rows if row["verdict"] and row["file"] != TIMINGS}
-    return [by_name[name] for name in names if name in by_name], [
-        by_name[name] for name in by_name if name not in names
-    ]
+    main = [judged.pop(name) for name in names if name in judged]
+    return main, list(judged.values()), rest
 
 
 def _counts(rows: list[dict]) -> str:

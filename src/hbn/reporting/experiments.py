@@ -20,21 +20,22 @@ COLUMNS = ("experiment", "commit", "state", *SCORES, "changed parameters")
 def experiments(n_commits: int = 5) -> list[dict]:
     """A row (COLUMNS) for the workspace, for each of the last commits and for each of their experiments.
 
-    A commit without experiments that has the scores of a later one is left out. Changed parameters are those that
-    differ from the commit from which the experiment started. The state 'same scores' means those of that commit: the
-    stages that score did not run, or nothing changed for them. The scores of an unfinished run are None, because `dvc
-    exp show` would fill in those of its commit.
+    A commit before the last one is left out if it has no experiments and the scores of a later commit. Changed
+    parameters are those that differ from the commit from which the experiment started. The state 'same scores' means
+    those of that commit: the stages that score did not run, or nothing changed for them. The scores of an unfinished
+    run are None, because `dvc exp show` would fill in those of its commit.
     """
-    rows = []
+    rows, commits = [], []
     for commit in dvc_json("exp", "show", "--num", str(n_commits)):
         start, runs = commit.get("data") or {}, commit.get("experiments") or []
         row = _row(commit["name"] or _short(commit["rev"]), commit["rev"], "", start, start)
-        if runs or len(rows) < 2 or not any(_same_scores(row, other) for other in rows):
+        if runs or len(commits) < 2 or not any(_same_scores(row, other) for other in commits):
             rows.append(row)
+        commits.append(row)
         for experiment in runs:
             state = ((experiment.get("executor") or {}).get("state") or "").lower().replace("success", "")
             last = experiment["revs"][0]
-            name = experiment["name"] or last["rev"][:7]
+            name = experiment["name"] or _short(last["rev"])
             rows.append(_row(name, commit["rev"], state, last.get("data") or {}, start))
             if not state and _same_scores(rows[-1], row):
                 rows[-1]["state"] = "same scores"

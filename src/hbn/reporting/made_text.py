@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hbn.data.bids import FACTORS
-from hbn.files import HbnError, read_csv, read_json
+from hbn.files import HbnError, read_json
 from hbn.reporting import errors, summary
-from hbn.reporting.pictures import LEARNING
+from hbn.reporting.pictures import learning_rows
 from hbn.reporting.tables import interval, markdown
 
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
@@ -105,7 +105,7 @@ def distributions(root: Path) -> str:
 
 def learning(root: Path) -> str:
     """Scores by the share of participants with labels, and what pretraining gains."""
-    rows, table = _learning(root, "labels"), []
+    rows, table = learning_rows(root, "labels"), []
     for share in sorted({row["labels"] for row in rows}, key=float):
         found = {(row["model"], row["versus"], row["score"]): row for row in rows if row["labels"] == share}
         start = "pretrained" if float(share) else "zero_shot"
@@ -120,7 +120,7 @@ def learning(root: Path) -> str:
 
 def pretraining_participants(root: Path) -> str:
     """What pretraining gains by the number of participants to pretrain on."""
-    rows, table = _learning(root, "participants"), []
+    rows, table = learning_rows(root, "participants"), []
     for n in dict.fromkeys(row["pretraining_participants"] for row in rows if row["pretraining_participants"]):
         found = {(row["versus"], row["score"]): row for row in rows if row["pretraining_participants"] == n}
         gains = [_floats(found[("from_scratch", score)]) for score in ("pearson_r", "auroc_miss")]
@@ -130,7 +130,7 @@ def pretraining_participants(root: Path) -> str:
 
 def peers(root: Path) -> str:
     """Scores of our network and of others, and by how much ours is better."""
-    rows = _learning(root, "peers")
+    rows = learning_rows(root, "peers")
     if not rows:
         return "The results hold none yet."
     found = {(row["model"], row["versus"], row["score"]): _floats(row) for row in rows}
@@ -144,10 +144,6 @@ def peers(root: Path) -> str:
         for name in (ours, *others)
     ]
     return markdown(("network", "r", "NRMSE", "ours minus it, r", "NRMSE"), table)
-
-
-def _learning(root: Path, study: str) -> list[dict[str, str]]:
-    return [row for row in read_csv(root / LEARNING) if row["study"] == study]
 
 
 def _floats(row: dict[str, str] | None) -> dict[str, float]:

@@ -171,9 +171,14 @@ def response_time(root: Path) -> str:
     return plot(f"{len(table)} trials of {n} people whom the network never saw", 300, draw)
 
 
+def learning_rows(root: Path, study: str) -> list[dict[str, str]]:
+    """The rows of one study of benchmarks/learning.py."""
+    return [row for row in read_csv(root / LEARNING) if row["study"] == study]
+
+
 def label_efficiency(root: Path) -> str:
     """Scores against the share of participants with labels: pretrained on events, and from scratch."""
-    rows = [row for row in read_csv(root / LEARNING) if row["study"] == "labels" and not row["versus"]]
+    rows = [row for row in learning_rows(root, "labels") if not row["versus"]]
     looks = {"pretrained": ("pretrained on events", OURS, "o-"), "from_scratch": ("from scratch", OTHER, "s--")}
     scores = {"pearson_r": "Pearson r", "auroc_miss": "AUROC, no response"}
 

@@ -13,6 +13,7 @@ from typing import Any
 from hbn.files import HbnError
 
 TIMES = ("metrics/benchmark.json", "plots/benchmark_")  # results that differ in every run
+OTHER_TIMES, OTHER_FILES = "other times of the benchmark", "uncommitted changes"
 
 
 def git(*arguments: str) -> str:
@@ -21,11 +22,11 @@ def git(*arguments: str) -> str:
 
 
 def uncommitted() -> str:
-    """What differs from the last commit, in words; empty for nothing."""
+    """What differs from the last commit: OTHER_TIMES alone, OTHER_FILES, or empty for nothing."""
     changed = [line.split(maxsplit=1)[1] for line in git("status", "--porcelain").splitlines()]
     if not changed:
         return ""
-    return "other times of the benchmark" if all(path.startswith(TIMES) for path in changed) else "uncommitted changes"
+    return OTHER_TIMES if all(path.startswith(TIMES) for path in changed) else OTHER_FILES
 
 
 def dvc(*arguments: str) -> str:

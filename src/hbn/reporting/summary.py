@@ -110,10 +110,10 @@ def since_last_tag() -> dict:
     if not tag:
         return news | {"title": f"No version tag yet: the last {N_COMMITS} commits"}
     rows = changes.changed_scores(dvc_json("metrics", "diff", "--all", tag))
-    judged = [row for row in rows if row["verdict"] and row["file"] != changes.TIMINGS]
+    main, other, _ = changes.parts(rows)
     table = [
         (row["file"], row["name"], show(row["old"]), show(row["new"]), row["verdict"], changes.beyond(row).strip("*"))
-        for row in judged
+        for row in (*main, *other)
     ]
     n_commits = int(git("rev-list", "--count", f"{tag}..HEAD"))
     title = f"Since {tag}: {n_commits} commit{'' if n_commits == 1 else 's'}"
